@@ -1,0 +1,1 @@
+"""twinfra: the infrastructure under a digital twin engine."""

@@ -1,0 +1,1 @@
+"""The development issuer: OpenID Connect for one machine, on loopback, never for production."""

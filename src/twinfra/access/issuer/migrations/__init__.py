@@ -1,0 +1,1 @@
+"""Alembic files of the issuer's tables."""

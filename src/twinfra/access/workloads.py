@@ -1,0 +1,60 @@
+"""Whose a Kubernetes pod is: its ServiceAccount, proved by a token, mapped to a group of a site.
+
+A token counts for one pod only: its claims name the pod's UID, so that nobody runs a second pod
+with the first one's token. Pure; the signature was checked by ``authenticator``.
+
+Source: Kubernetes documentation, "Managing Service Accounts" (bound tokens, private claims).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from twinfra.access.jose import parse_jwt
+from twinfra.access.model import Principal
+
+PREFIX = "system:serviceaccount:"
+PRIVATE_CLAIM = "kubernetes.io"
+
+
+@dataclass(frozen=True)
+class WorkloadRule:
+    """Which pods of a cluster belong to which group; ``*`` and ``?`` stand for any characters."""
+
+    issuer: str
+    namespace: str = "*"
+    account: str = "*"
+    group: str = ""
+
+    def fits(self, issuer: str, namespace: str, account: str) -> bool:
+        """Say whether a pod's ServiceAccount is meant."""
+        return (
+            self.issuer == issuer
+            and fnmatchcase(namespace, self.namespace)
+            and fnmatchcase(account, self.account)
+        )
+
+
+def service_account_of(sub: str) -> tuple[str, str] | None:
+    """Return namespace and name of the ServiceAccount that a subject names; none: it is another."""
+    namespace, _, name = sub.removeprefix(PREFIX).partition(":")
+    return (namespace, name) if sub.startswith(PREFIX) and namespace and name else None
+
+
+def is_of_pod(principal: Principal, *, uid: str, namespace: str) -> bool:
+    """Say whether a principal is the ServiceAccount of the pod with this UID and namespace."""
+    found = service_account_of(principal.sub)
+    if found is None or found[0] != namespace:
+        return False
+    private: Any = parse_jwt(principal.token).claims.get(PRIVATE_CLAIM)
+    pod = private.get("pod") if isinstance(private, dict) else None
+    return isinstance(pod, dict) and pod.get("uid") == uid
+
+
+def rule_for(principal: Principal, rules: Iterable[WorkloadRule]) -> WorkloadRule | None:
+    """Return the first rule that fits a ServiceAccount, or none."""
+    found = service_account_of(principal.sub)
+    if found is None:
+        return None
+    return next((rule for rule in rules if rule.fits(principal.issuer, *found)), None)

@@ -1,0 +1,1 @@
+"""Usage records of every job, byte and service."""

@@ -1,0 +1,1 @@
+"""Alembic files of accounting's tables."""

@@ -1,0 +1,1 @@
+"""The twinfra command: one file per command group."""

@@ -1,0 +1,99 @@
+"""Which processes make a federation, and which services each of them runs."""
+
+import asyncio
+import importlib
+import signal
+import sys
+from collections.abc import Mapping
+
+from twinfra.core.errors import InvalidRequest
+from twinfra.core.home import LOOPBACK, Home
+from twinfra.core.nats_server import nats_server_argv
+from twinfra.core.service import Context, Service, Stop, run_services
+from twinfra.core.settings import site_names
+from twinfra.core.supervisor import Child
+from twinfra.core.telemetry import configure_logging
+
+HUB = "hub"
+WIRING: Mapping[str, str] = {
+    "issuer": "twinfra.access.issuer.wiring",
+    "catalogue": "twinfra.orchestration.catalogue.wiring",
+    "monitoring": "twinfra.orchestration.monitoring.wiring",
+    "accounting": "twinfra.accounting.wiring",
+    "transfers": "twinfra.data.transfers.wiring",
+    "datasets": "twinfra.data.datasets.wiring",
+    "notifications": "twinfra.data.notifications.wiring",
+    "ranking": "twinfra.orchestration.ranking.wiring",
+    "deployments": "twinfra.orchestration.deployments.wiring",
+    "dashboard": "twinfra.dashboard.wiring",
+}
+"""The central services, in the order in which they start."""
+
+
+def central_services(context: Context, name: str) -> list[Service]:
+    """Build the service `name`, or all central ones for ``hub``.
+
+    Raises:
+        InvalidRequest: there is no such service.
+    """
+    if name != HUB and name not in WIRING:
+        raise InvalidRequest(f"no service {name!r}; there are: {', '.join((HUB, *WIRING))}")
+    chosen = WIRING if name == HUB else [name]
+    return [importlib.import_module(WIRING[each]).build(context) for each in chosen]
+
+
+def run_process(context: Context, name: str, services: list[Service]) -> None:
+    """Run `services` in this process until a signal ends it."""
+    configure_logging(name)
+
+    async def serve() -> None:
+        stop = Stop()
+        stop.on_signals()
+        await run_services(context, services, stop=stop)
+
+    import uvloop  # noqa: PLC0415 - only a process that serves needs it
+
+    uvloop.run(serve())
+
+
+def children(context: Context) -> list[Child]:
+    """Return the processes of the federation at this home, in the order of their start."""
+    home = context.home
+    command = [sys.executable, "-m", "twinfra.cli.main"]
+    made = [
+        Child("nats", nats_server_argv(home, WIRING, site_names(home)), _listens(home, "nats")),
+        Child(
+            HUB,
+            [*command, "serve", HUB, "--home", str(home.root)],
+            _listens(home, *(name for name in WIRING if name != HUB)),
+            stage=1,
+        ),
+    ]
+    for site in site_names(home):
+        argv = [*command, "site", "run", site, "--home", str(home.root)]
+        doors = (f"{kind}@{site}" for kind in ("edge", "plugin", "interlink"))
+        name, ready = f"site-{site}", _listens(home, *doors)
+        made.append(Child(name, argv, ready, stage=2, drain_signal=signal.SIGUSR1))
+    return made
+
+
+def _listens(home: Home, *names: str) -> "Listens":
+    return Listens([home.port(name) for name in names])
+
+
+class Listens:
+    """Says whether somebody accepts connections at every one of some ports."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self._waiting_for = ports
+
+    async def __call__(self) -> bool:
+        """Return whether all have answered; one that answered is not asked again."""
+        while self._waiting_for:
+            try:
+                _, writer = await asyncio.open_connection(LOOPBACK, self._waiting_for[0])
+            except OSError:
+                return False
+            writer.close()
+            self._waiting_for.pop(0)
+        return True

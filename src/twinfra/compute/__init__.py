@@ -1,0 +1,1 @@
+"""Federated compute: a pod reaches a site and runs there as a container job."""

@@ -1,0 +1,1 @@
+"""The interLink API on both hops, and its typed client."""

@@ -1,0 +1,349 @@
+"""The life of a pod as durable work: inputs, placing, watching, outputs, keeping, removing.
+
+Each step may run again after a crash and leads to the same end: a job is looked up by its name
+before it is submitted, outputs are keyed by the pod's UID, usage by the attempt's name. A pod is
+reported as over only after its outputs are registered.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+from twinfra.compute.containers.keeper.model import CONTAINER_CREATING, KEEPER_LOST, PodStats
+from twinfra.compute.interlink.model.create import RetrievedPodData
+from twinfra.compute.interlink.model.status import PodPhase, PodReport
+from twinfra.compute.interlink.plugin import reports
+from twinfra.compute.interlink.plugin.journal import Journal
+from twinfra.compute.interlink.plugin.model import KeptPod, claims_folder
+from twinfra.compute.interlink.plugin.ports import Images, Inputs, Outputs, UsageBook
+from twinfra.compute.interlink.pods.places import Places, clear, lay
+from twinfra.compute.interlink.pods.plan import Ground, job_of
+from twinfra.compute.interlink.pods.read import Defaults, read_pod
+from twinfra.compute.interlink.pods.request import PodRequest
+from twinfra.compute.interlink.pods.rules import Rules
+from twinfra.compute.interlink.settings import PluginSettings
+from twinfra.compute.sites.model import JobState, JobStatus, job_name
+from twinfra.compute.sites.ports import CHANGES, STATS, Site, StatsSite
+from twinfra.core.errors import (
+    InsufficientCapacity,
+    InternalError,
+    NotFound,
+    SiteRejected,
+    TwinfraError,
+    UpstreamFault,
+    UpstreamTimeout,
+    shorten,
+)
+from twinfra.core.telemetry import get_logger
+from twinfra.core.time import Clock, parse_rfc3339, rfc3339
+from twinfra.core.workflow import Done, Goto, Next, Outcome, Run, Step, Wait, Workflow
+
+log = get_logger(__name__)
+
+KIND = "pod"
+STAGE, PLACE, WATCH, PUBLISH, KEEP, REMOVE = "stage", "place", "watch", "publish", "keep", "remove"
+PAUSE_MOST_S = 30.0
+CRASHES_MOST = 5
+
+
+@dataclass(frozen=True)
+class SiteKit:
+    """What a pod's life happens on.
+
+    Attributes:
+        name: of the site.
+        site: its back end.
+        ground: how its containers are run.
+        images: its images.
+        inputs: bring data in.
+        outputs: bring data out.
+        usage: makes usage records.
+        jobs: the folder of all pods' folders.
+        settings: of the plug-in.
+        clock: tells the moment.
+        rules: what pods may have of the site's own.
+    """
+
+    name: str
+    site: Site
+    ground: Ground
+    images: Images
+    inputs: Inputs
+    outputs: Outputs
+    usage: UsageBook
+    jobs: Path
+    settings: PluginSettings
+    clock: Clock
+    rules: Rules = field(default_factory=Rules)
+
+    def request(self, pod: KeptPod) -> PodRequest:
+        """Return what a pod asks for, read again from what came."""
+        return self.read(RetrievedPodData.from_wire(pod.body))
+
+    def read(self, data: RetrievedPodData) -> PodRequest:
+        """Return what a pod asks for; raises as `read_pod`."""
+        defaults = Defaults(self.settings.default_cpus, self.settings.default_memory_bytes)
+        return read_pod(data, defaults, self.rules)
+
+    def places(self, pod: KeptPod) -> Places:
+        """Return the folders of a pod's present attempt."""
+        return Places(self.jobs / pod.uid, pod.attempt, claims_folder(pod))
+
+
+class Lifecycle:
+    """The steps of a pod's life.
+
+    Args:
+        kit: of the site.
+        journal: keeps pods and tells of their changes.
+    """
+
+    def __init__(self, kit: SiteKit, journal: Journal) -> None:
+        self._kit, self._journal = kit, journal
+        self._looked_at: dict[str, datetime] = {}
+        self.fresh_data: set[str] = set()
+
+    def workflow(self) -> Workflow:
+        """Return the work of one pod."""
+        steps = {
+            STAGE: self._stage,
+            PLACE: self._place,
+            WATCH: self._watch,
+            PUBLISH: self._publish,
+            KEEP: self._keep,
+            REMOVE: self._remove,
+        }
+        return Workflow(KIND, [Step(name, self._guarded(do)) for name, do in steps.items()])
+
+    def _guarded(
+        self, do: Callable[[Run, KeptPod], Awaitable[Outcome]]
+    ) -> Callable[[Run], Awaitable[Outcome]]:
+        """Wrap a step: what may pass is waited for without end, the rest ends the pod."""
+
+        async def step(run: Run) -> Outcome:
+            pod = await self._journal.store.of_work(run.key)
+            if pod is None:
+                return Done()
+            try:
+                outcome = await do(run, pod)
+            except TwinfraError as error:
+                if error.retryable or isinstance(error, UpstreamFault | UpstreamTimeout):
+                    return await self._again(run, pod, error)
+                return await self._fail(run, pod, error)
+            except Exception:
+                crashes = run.data["crashes"] = run.data.get("crashes", 0) + 1
+                log.exception("pod_step_crashed", uid=pod.uid, step=run.step)
+                if crashes < CRASHES_MOST:
+                    return Wait(float(crashes))
+                return await self._fail(run, pod, InternalError("the plug-in failed; see its log"))
+            run.data.pop("tries", None)
+            return outcome
+
+        return step
+
+    async def _stage(self, run: Run, pod: KeptPod) -> Outcome:
+        """Hold the pod until all its inputs are in its folder."""
+        if pod.deleting:
+            return await self._cancelled(pod)
+        request = self._kit.request(pod)
+        if request.inputs:
+            resolved = run.data.setdefault("resolved", {})
+            staged = await self._kit.inputs.stage(request, self._kit.places(pod), resolved)
+            if staged.missing:
+                text = f"{staged.here} of {staged.here + staged.missing} files are at the site"
+                await self._tell(pod, reports.waiting(pod.report, reports.WAITING_FOR_DATA, text))
+                return Wait(self._kit.settings.data_fallback_s, reports.WAITING_FOR_DATA)
+        return Next()
+
+    async def _place(self, _run: Run, pod: KeptPod) -> Outcome:
+        """Hand the present attempt to the site, unless it has it already."""
+        kit = self._kit
+        name = job_name(pod.uid, pod.attempt)
+        native_id = await kit.site.find(name)
+        if native_id is None:
+            if pod.deleting:
+                return await self._cancelled(pod)
+            request, places = kit.request(pod), kit.places(pod)
+            images = {}
+            for entry in (*request.inits, *request.containers):
+                images[entry.image] = await asyncio.to_thread(
+                    kit.images.ensure, entry.image, request.accounts, policy=entry.pull_policy
+                )
+            await asyncio.to_thread(lay, request, places)
+            spec = job_of(request, places, images, kit.ground)
+            native_id = await kit.site.submit(spec)
+        await self._journal.store.set_native_id(pod, native_id)
+        log.info("pod_placed", uid=pod.uid, attempt=pod.attempt, native_id=native_id)
+        return Next()
+
+    async def _watch(self, run: Run, pod: KeptPod) -> Outcome:
+        """Follow the job to its end."""
+        kit = self._kit
+        if not pod.native_id:
+            return Goto(PLACE)
+        if pod.deleting:
+            await kit.site.cancel(pod.native_id)
+        status = (await kit.site.status([pod.native_id])).get(pod.native_id)
+        if status is None:
+            raise NotFound(f"the site does not know its job {pod.native_id} any more")
+        request = kit.request(pod)
+        report = replace(reports.seen(pod.report, status), native_id=pod.native_id)
+        if pod.deleting and status.state is JobState.CANCELLED:
+            report = replace(report, reason=reports.CANCELLED, message="its end was asked for")
+        if not status.state.final:
+            if not report.phase.final:  # an end is told once its last process has left
+                await self._tell(pod, report)
+            await self._refresh_inputs(run, pod, request)
+            quick = CHANGES in kit.site.capabilities
+            return Wait(kit.settings.status_fallback_s if quick else kit.settings.poll_s)
+        await self._account(pod, request, status)
+        if self._may_retry(pod, request, status):
+            await self._try_again(pod, report)
+            return Goto(PLACE)
+        if report.phase is PodPhase.SUCCEEDED and request.outputs and not pod.deleting:
+            run.data["last"] = report.to_event()
+            await self._tell(pod, reports.publishing(pod.report, report))
+            return Goto(PUBLISH)
+        await self._tell(pod, report)
+        return Goto(KEEP)
+
+    async def _publish(self, run: Run, pod: KeptPod) -> Outcome:
+        """Store and register the outputs; only then is the pod over."""
+        last = PodReport.from_event(run.data["last"])
+        meta = {
+            "images": sorted({entry.image_id for entry in last.containers if entry.image_id}),
+            "inputs": list(run.data.get("resolved", {}).values()),
+        }
+        try:
+            made = await self._kit.outputs.publish(pod, self._kit.request(pod), meta)
+        except TwinfraError as error:
+            if error.retryable or isinstance(error, UpstreamFault | UpstreamTimeout):
+                raise
+            log.warning("outputs_refused", uid=pod.uid, code=error.code, detail=error.detail)
+            spoiled = reports.overruled(
+                last, reports.OUTPUTS_FAILED, error.detail, exit_code=reports.FAILED_EXIT_CODE
+            )
+            await self._tell(pod, spoiled)
+            return Next()
+        await self._tell(pod, replace(last, message=f"registered {', '.join(made)}"))
+        return Next()
+
+    async def _keep(self, run: Run, pod: KeptPod) -> Outcome:
+        """Keep a pod that is over, with its logs, until it is deleted or too old."""
+        now = self._kit.clock.now()
+        over_at = parse_rfc3339(run.data.setdefault("over_at", rfc3339(now)))
+        left_s = (over_at - now).total_seconds() + self._kit.settings.keep_finished_s
+        if pod.deleting or left_s <= 0:
+            return Next()
+        return Wait(left_s)
+
+    async def _remove(self, _run: Run, pod: KeptPod) -> Outcome:
+        await asyncio.to_thread(clear, self._kit.jobs / pod.uid)
+        with suppress(TwinfraError):  # the permission ends by itself, if later
+            await self._kit.outputs.release(pod)
+        await self._journal.forget(pod)
+        self._looked_at.pop(pod.uid, None)
+        log.info("pod_forgotten", uid=pod.uid)
+        return Done()
+
+    async def _cancelled(self, pod: KeptPod) -> Outcome:
+        """End a pod whose job never came to be."""
+        end = reports.ended(
+            pod.report,
+            reports.CANCELLED,
+            "deleted before it began",
+            exit_code=reports.KILLED_EXIT_CODE,
+            at=self._kit.clock.now(),
+        )
+        await self._tell(pod, end)
+        return Goto(KEEP)
+
+    async def _again(self, run: Run, pod: KeptPod, error: TwinfraError) -> Outcome:
+        """Wait, longer each time, and let a pod that waits anyway say for what."""
+        tries = run.data["tries"] = run.data.get("tries", 0) + 1
+        log.warning(
+            "pod_step_retried",
+            uid=pod.uid,
+            step=run.step,
+            tries=tries,
+            code=error.code,
+            detail=error.detail,
+        )
+        if run.step in {STAGE, PLACE}:
+            reason = pod.report.reason or CONTAINER_CREATING
+            await self._tell(pod, reports.waiting(pod.report, reason, shorten(error.detail)))
+        pause_s = error.retry_after_s or 0.2 * 2 ** min(tries - 1, 10)
+        return Wait(min(PAUSE_MOST_S, pause_s), shorten(error.detail))
+
+    async def _fail(self, run: Run, pod: KeptPod, error: TwinfraError) -> Outcome:
+        """End a pod that cannot go on; what may run of it is ended too."""
+        log.warning("pod_failed", uid=pod.uid, step=run.step, code=error.code, detail=error.detail)
+        if run.step in {KEEP, REMOVE}:
+            return Wait(PAUSE_MOST_S, shorten(error.detail))
+        if pod.native_id:
+            with suppress(TwinfraError):
+                await self._kit.site.cancel(pod.native_id)
+        end = reports.ended(
+            pod.report,
+            _reason_of(error),
+            shorten(error.detail),
+            exit_code=reports.FAILED_EXIT_CODE,
+            at=self._kit.clock.now(),
+        )
+        await self._tell(pod, end)
+        return Goto(KEEP)
+
+    def _may_retry(self, pod: KeptPod, request: PodRequest, status: JobStatus) -> bool:
+        """Say whether a lost attempt is followed by another: `Never` fails."""
+        lost = status.state is JobState.FAILED and status.reason == KEEPER_LOST
+        allowed = request.restart_policy != "Never" and not pod.deleting
+        return lost and allowed and pod.attempt < self._kit.settings.max_attempts
+
+    async def _try_again(self, pod: KeptPod, report: PodReport) -> None:
+        attempt = pod.attempt + 1
+        log.warning("pod_tried_again", uid=pod.uid, attempt=attempt, reason=report.reason)
+        await self._journal.tell(pod, reports.next_attempt(report, attempt), native_id="")
+
+    async def _account(self, pod: KeptPod, request: PodRequest, status: JobStatus) -> None:
+        stats: PodStats | None = None
+        if STATS in self._kit.site.capabilities:
+            stats = await cast("StatsSite", self._kit.site).stats(pod.native_id)
+        made = self._kit.usage.record(pod, request, status, stats, self._kit.clock.now())
+        if made is not None:
+            await self._journal.add_usage(*made)
+
+    async def _refresh_inputs(self, run: Run, pod: KeptPod, request: PodRequest) -> None:
+        """Link newly arrived inputs into a pod that runs for ever."""
+        if not (request.live and request.inputs) or pod.deleting:
+            return
+        now = self._kit.clock.now()
+        last = self._looked_at.get(pod.uid)
+        pause = timedelta(seconds=self._kit.settings.data_fallback_s)
+        if pod.uid not in self.fresh_data and last is not None and now - last < pause:
+            return
+        self.fresh_data.discard(pod.uid)
+        self._looked_at[pod.uid] = now
+        try:
+            resolved = run.data.setdefault("resolved", {})
+            staged = await self._kit.inputs.stage(request, self._kit.places(pod), resolved)
+        except TwinfraError as error:
+            self.fresh_data.add(pod.uid)
+            log.warning("inputs_not_refreshed", uid=pod.uid, detail=error.detail)
+        else:
+            if staged.new:
+                log.info("inputs_linked", uid=pod.uid, files=staged.new)
+
+    async def _tell(self, pod: KeptPod, report: PodReport) -> None:
+        """Tell how a pod is, if that is news; what the wire does not carry is none."""
+        if report.to_event() != pod.report.to_event():
+            await self._journal.tell(pod, report)
+
+
+def _reason_of(error: TwinfraError) -> str:
+    if isinstance(error, SiteRejected | InsufficientCapacity | InternalError):
+        return type(error).__name__
+    return "".join(word.capitalize() for word in error.code.split("-"))

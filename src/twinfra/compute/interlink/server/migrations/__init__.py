@@ -1,0 +1,1 @@
+"""Alembic revisions of the API server's tables."""

@@ -1,0 +1,142 @@
+"""Settings of a site's interLink API server and of its plug-in: limits and times."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from twinfra.core.settings import SettingsGroup
+
+MIB = 1024**2
+
+
+class StorageClass(BaseModel):
+    """What claims of one storage class are at this site; one of the first two."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    path: Path | None = None
+    """Folder below which each owner and namespace has folders of its own, one a claim."""
+
+    scope: str = ""
+    """Scope of datasets: a claim is the dataset that has its name, read-only."""
+
+    read_only: bool = False
+    """Nobody writes."""
+
+
+class WorkloadSettings(BaseModel):
+    """Which pods of a Kubernetes cluster belong to which group."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    issuer: str
+    """Of the cluster's ServiceAccount tokens; it must be among ``[[access.issuers]]`` too."""
+
+    namespace: str = "*"
+    """Of the pods; ``*`` and ``?`` stand for any characters."""
+
+    account: str = "*"
+    """ServiceAccount of the pods, as above."""
+
+    group: str
+    """Whose the pods are: they run and are accounted for under it."""
+
+
+class PluginSettings(SettingsGroup):
+    """The plug-in: pods of one site."""
+
+    section: ClassVar[str] = "sites.{name}.plugin"
+
+    max_body_bytes: PositiveInt = 16 * MIB
+    """Body of a request; a pod with its secrets and maps is far below."""
+
+    max_pods: PositiveInt = 10_000
+    """Pods that are not over; more are refused."""
+
+    workloads: tuple[WorkloadSettings, ...] = ()
+    """Which pods that came through a virtual kubelet belong to which group; the first that fits."""
+
+    unmapped: Literal["robot", "refuse"] = "robot"
+    """Such a pod that none fits belongs to the robot account of its namespace, or is refused."""
+
+    pod_audience: str = ""
+    """Audience of the tokens that say whose a pod is; default: the site's interLink API."""
+
+    max_attempts: PositiveInt = 5
+    """Attempts at one pod whose keeper was lost, where its restart policy allows any."""
+
+    status_fallback_s: PositiveFloat = 30.0
+    """A live pod is looked at so often, whatever its site tells by itself."""
+
+    poll_s: PositiveFloat = 2.0
+    """The same for a back end that cannot tell changes."""
+
+    data_fallback_s: PositiveFloat = 15.0
+    """Missing inputs are looked for so often, whatever the bus tells."""
+
+    keep_finished_s: PositiveFloat = 7 * 86400.0
+    """A pod that is over and was not deleted is forgotten after this, with its folder."""
+
+    drain_s: PositiveFloat = 45.0
+    """When the whole site goes, its jobs have so long to end; above the usual grace of a pod."""
+
+    events_kept: PositiveInt = 10_000
+    """Changes of pods that a reader can go back to."""
+
+    event_keepalive_s: PositiveFloat = 10.0
+    """A comment is sent on a silent event stream so often."""
+
+    max_streams: PositiveInt = 64
+    """Readers of events at once."""
+
+    max_tunnels: PositiveInt = 512
+    """Connections into pods at once."""
+
+    socket: Path | None = None
+    """Unix socket (mode 0600, peers checked) for an API server on this machine that knows neither
+    tokens nor TLS, such as upstream's; whoever is this user may do everything there. Default: none.
+    """
+
+    storage: Path | None = None
+    """Folder that the site's edge serves under ``/dav/``; default: the site's own in the home."""
+
+    host_paths: dict[str, Literal["ro", "rw"]] = Field(default_factory=dict)
+    """Folders of the site that pods may mount by ``hostPath``, such as ``"/cvmfs" = "ro"``."""
+
+    storage_classes: dict[str, StorageClass] = Field(default_factory=dict)
+    """What persistent volume claims are here, by their storage class; "" is the class of none."""
+
+    users: Literal["mapped", "any"] = "mapped"
+    """A ``runAsUser``, ``runAsGroup`` or ``fsGroup`` must be the local account's; ``any``: it is
+    shown within the container's own user namespace, whatever the account."""
+
+    default_cpus: PositiveFloat = 1.0
+    """Cores of a container that names none."""
+
+    default_memory_bytes: PositiveInt = 512 * MIB
+    """Memory of a container that names none."""
+
+
+class ApiSettings(SettingsGroup):
+    """The API server before a plug-in."""
+
+    section: ClassVar[str] = "sites.{name}.interlink"
+
+    plugin: str = ""
+    """Base URL of the plug-in: ``https://``, ``http://``, ``unix:///path``; default: our own."""
+
+    plugin_token: bool = True
+    """Send the plug-in a token; off for foreign plug-ins, which know none."""
+
+    max_body_bytes: PositiveInt = 16 * MIB
+    """Body of a request."""
+
+    legacy_list: bool = False
+    """Send the plug-in a list of one at ``/create``, as plug-ins before 0.5 want it."""
+
+    plugin_timeout_s: PositiveFloat = 120.0
+    """A plug-in that is silent for so long has failed; upstream's number."""
+
+    cache_kept_s: PositiveFloat = 7 * 86400.0
+    """A status that nobody asked for in so long leaves the cache."""

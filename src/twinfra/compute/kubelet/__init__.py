@@ -1,0 +1,1 @@
+"""The virtual kubelet: a site as a node of a Kubernetes cluster."""

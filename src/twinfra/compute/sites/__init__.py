@@ -1,0 +1,1 @@
+"""Back ends that place keepers: one file per batch system."""

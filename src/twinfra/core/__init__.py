@@ -1,0 +1,1 @@
+"""What every service stands on: errors, time, settings, database, HTTP, bus; knows no service."""

@@ -1,0 +1,1 @@
+"""HTTP server and client plumbing shared by all services."""

@@ -1,0 +1,109 @@
+"""What durable work is made of: kinds, steps, and what a step answers. No I/O."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class WorkState(StrEnum):
+    """The life of a piece of work."""
+
+    RUNNING = "RUNNING"
+    UNDOING = "UNDOING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True)
+class Next:
+    """The step is done; go on with the one after it."""
+
+
+@dataclass(frozen=True)
+class Goto:
+    """The step is done; go on with the named one."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do until woken, or until `timeout_s` passed; then the same step runs again."""
+
+    timeout_s: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The work is finished."""
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The work cannot be finished; what was done is undone where a step has an undo."""
+
+    reason: str
+
+
+Outcome = Next | Goto | Wait | Done | Fail
+
+
+@dataclass
+class Run:
+    """One piece of work as a step sees it.
+
+    ``data`` is JSON, changed in place, and kept with the step's outcome in one transaction;
+    ``attempt`` counts how often this step has begun without an outcome, from 1.
+    """
+
+    kind: str
+    key: str
+    step: str
+    attempt: int
+    data: dict[str, Any]
+    deadline_passed: bool = False
+
+
+Do = Callable[[Run], Awaitable[Outcome]]
+Undo = Callable[[Run], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step; `do` may run more than once, so it must be idempotent, and so must `undo`."""
+
+    name: str
+    do: Do
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A kind of durable work.
+
+    Attributes:
+        kind: its name in the table.
+        steps: in order.
+        on_end: told when the work is done, failed or cancelled, with state and reason; idempotent.
+        max_attempts: how often a step may raise a retryable error in a row before the work fails.
+    """
+
+    kind: str
+    steps: Sequence[Step]
+    on_end: Callable[[Run, WorkState, str], Awaitable[None]] | None = None
+    max_attempts: int = 20
+    index: Mapping[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        index = {step.name: place for place, step in enumerate(self.steps)}
+        if len(index) != len(self.steps):
+            raise ValueError(f"two steps of {self.kind} share a name")
+        object.__setattr__(self, "index", index)
+
+
+def pause_s(attempt: int, *, least_s: float = 0.2, most_s: float = 30.0) -> float:
+    """Return the pause before attempt `attempt` + 1: doubling, bounded."""
+    return float(min(most_s, least_s * 2 ** min(attempt - 1, 16)))

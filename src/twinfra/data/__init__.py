@@ -1,0 +1,1 @@
+"""Federated data: storage, transfers, datasets, notifications and the edge."""

@@ -1,0 +1,1 @@
+"""Datasets, replicas and rules behind the Rucio REST interface."""

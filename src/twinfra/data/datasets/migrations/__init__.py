@@ -1,0 +1,1 @@
+"""Alembic revisions of the datasets service's tables, oldest first; run by ``core.database``."""

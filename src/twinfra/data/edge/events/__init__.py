@@ -1,0 +1,1 @@
+"""Storage events as server-sent events, in dCache's words, from the durable outbox."""

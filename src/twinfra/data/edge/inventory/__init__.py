@@ -1,0 +1,1 @@
+"""What the edge knows of its files, and the numbered log of every change, in one database."""

@@ -1,0 +1,1 @@
+"""New-data notification: storage events to the bus, and from there to whoever subscribed."""

@@ -1,0 +1,1 @@
+"""One POSIX-like way to reach any storage: one file per protocol."""

@@ -1,0 +1,1 @@
+"""Third-party transfers behind the FTS3 REST interface."""

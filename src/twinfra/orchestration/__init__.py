@@ -1,0 +1,1 @@
+"""Intelligent orchestration: which provider, and the deployment itself."""

@@ -1,0 +1,1 @@
+"""What providers exist and what they have."""

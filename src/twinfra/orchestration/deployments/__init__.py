@@ -1,0 +1,1 @@
+"""Deployments behind the INDIGO Orchestrator REST interface, and their services."""

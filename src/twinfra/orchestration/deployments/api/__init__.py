@@ -1,0 +1,1 @@
+"""The doors of the deployments service: the INDIGO REST API, event streams, the services proxy."""

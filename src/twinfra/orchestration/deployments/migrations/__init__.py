@@ -1,0 +1,1 @@
+"""Revisions of the deployments tables, applied in order at start."""

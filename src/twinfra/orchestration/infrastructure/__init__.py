@@ -1,0 +1,1 @@
+"""Drivers that make a node of a template real: one file per driver."""

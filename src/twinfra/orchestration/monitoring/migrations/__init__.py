@@ -1,0 +1,1 @@
+"""Alembic revisions of monitoring's tables."""

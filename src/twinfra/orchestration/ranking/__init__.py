@@ -1,0 +1,1 @@
+"""Which provider is best for a request, and why."""

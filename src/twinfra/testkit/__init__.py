@@ -1,0 +1,1 @@
+"""Public test kit: contract suites, fakes, real-server fixtures, a virtual clock."""

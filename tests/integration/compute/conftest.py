@@ -1,0 +1,69 @@
+"""A site on a real Slurm, as ``twinfra site run`` runs it."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from twinfra.compute.containers.handle import KeeperHandle
+from twinfra.testkit.images import busybox_image
+from twinfra.testkit.ports import listening
+from twinfra.testkit.waiting import wait_for
+
+SITE = "hpc-b"
+WITHIN_S = 120.0
+
+
+@pytest.fixture(scope="session")
+def layout(tmp_path_factory):
+    """An image layout that holds busybox."""
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "busybox").mkdir()
+    busybox_image(folder / "layout", folder / "busybox")
+    yield folder / "layout"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def slurm_house(context, issuer, door, slurm_cluster, layout, tmp_path):
+    """The site in the place of the fake one; gives the cluster."""
+    with context.home.settings_file.open("a") as file:
+        file.write(
+            f"""
+[sites.{SITE}.compute]
+backend = "slurm"
+shared_folder = "{tmp_path}/shared"
+images = ["{layout}"]
+[sites.{SITE}.slurm]
+partition = "debug"
+poll_s = 0.5
+look_s = 0.1
+environment = {{ SLURM_CONF = "{slurm_cluster.conf}" }}
+"""
+        )
+    command = [sys.executable, "-m", "twinfra.cli.main", "site", "run", SITE, "--home"]
+    log = context.home.logs / "site.log"
+    with log.open("ab") as output:
+        process = await asyncio.to_thread(
+            subprocess.Popen,
+            [*command, context.home.root],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    ports = [context.home.port(f"{kind}@{SITE}") for kind in ("plugin", "interlink")]
+    await wait_for(
+        lambda: process.poll() is not None or all(listening(port) for port in ports),
+        timeout_s=WITHIN_S,
+        what="the site",
+    )
+    assert process.poll() is None, log.read_text()[-3000:]
+    yield slurm_cluster
+    process.kill()
+    await asyncio.to_thread(process.wait)
+    await asyncio.to_thread(slurm_cluster.run, "scancel", "--me", check=False)
+    for folder in context.home.site(SITE).jobs.iterdir():
+        if (folder / "attempts").exists():
+            await KeeperHandle(folder).prove_gone()

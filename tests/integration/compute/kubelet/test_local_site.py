@@ -1,0 +1,59 @@
+"""Pods of a real control plane as real containers of a local site, under keepers."""
+
+import pytest
+
+from twinfra.compute.interlink.client import LogRequest
+from twinfra.testkit.images import BUSYBOX
+from twinfra.testkit.waiting import wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.real("kubernetes"), pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def house(local_house):
+    return local_house
+
+
+def shell(script, **more):
+    return {"image": BUSYBOX, "command": ["sh", "-c", script], **more}
+
+
+@pytest.mark.story("An ordinary pod lands on a virtual node and runs as a container at a site")
+async def test_prints_its_secrets_and_succeeds_when_it_is_a_real_container(pods, node, house):
+    await pods.kubectl("create", "secret", "generic", "s", "--from-literal=pass=a$(X)b")
+    env = [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "pass"}}}]
+    token = "/var/run/secrets/kubernetes.io/serviceaccount"
+    script = f'echo "$P"; cat {token}/namespace; echo; wc -l < {token}/ca.crt; sleep 1'
+    uid = await pods.create(container=shell(script, env=env), automountServiceAccountToken=True)
+    pod = await pods.until_phase("train-0", "Succeeded", "Failed")
+    assert pod["status"]["phase"] == "Succeeded", pod["status"]
+    log = await house.logs(LogRequest(pods.namespace, uid, "train-0", "main"))
+    first, second, third = log.decode().split()
+    assert (first, second) == ("a$(X)b", pods.namespace)
+    assert int(third) > 3
+    await pods.kubectl("delete", "pod", "train-0")
+    await pods.until_gone()
+
+
+@pytest.mark.story("Exit 42 of a real container; init containers run before it")
+async def test_fails_with_its_code_when_the_container_does(pods, node, house):
+    inits = [{"name": "first", **shell("true")}]
+    await pods.create(container=shell("exit 42"), initContainers=inits)
+    pod = await pods.until_phase("train-0", "Failed", "Succeeded")
+    assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 42
+    (init,) = pod["status"]["initContainerStatuses"]
+    assert init["state"]["terminated"]["exitCode"] == 0
+
+
+@pytest.mark.story("terminationGracePeriodSeconds: a real container has time to end")
+async def test_ends_the_container_when_the_pod_is_deleted(pods, node, house):
+    uid = await pods.create(container=shell("trap 'exit 0' TERM; while :; do sleep 0.1; done"))
+    await pods.until_phase("train-0", "Running")
+    await pods.kubectl("delete", "pod", "train-0", "--grace-period=10")
+    await pods.until_gone()
+
+    async def forgotten():
+        ref = {"metadata": {"uid": uid, "name": "train-0", "namespace": pods.namespace}}
+        return not await house.status([{**ref, "status": {"phase": "Running"}}])
+
+    assert await wait_for(forgotten, timeout_s=60, what="the site forgetting the pod")
