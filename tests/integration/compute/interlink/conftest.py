@@ -94,13 +94,21 @@ class SiteProcess:
         os.kill(self.keeper(uid).identity().pid, signal.SIGKILL)
 
     async def until(self, pod, *phases, timeout_s=30.0, attempt=1):
-        client = self.client()
+        client, found = self.client(), []
 
         async def reached():
-            found = await client.status([pod])
+            found[:] = await client.status([pod])
             return [r for r in found if r.phase in phases and _attempt(r) >= attempt]
 
-        return (await wait_for(reached, timeout_s=timeout_s, what=f"phase {phases}"))[0]
+        try:
+            return (await wait_for(reached, timeout_s=timeout_s, what=f"phase {phases}"))[0]
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{found}\n{self.story()}") from None
+
+    def story(self):
+        """What the site's processes wrote last: its own log, and the states of its jobs."""
+        states = [path.read_text() for path in self.jobs.glob("*/state.json")]
+        return "\n".join([(self.context.home.logs / "site.log").read_text()[-5000:], *states])
 
     def output(self, uid, container="main", attempt=1):
         folder = self.jobs / uid / "attempts" / str(attempt) / "logs" / container

@@ -8,8 +8,15 @@ import sys
 import pytest
 
 from twinfra.compute.containers.handle import KeeperHandle
-from twinfra.compute.containers.keeper.model import ContainerPlan, Launch, PodPlan, job_mark
+from twinfra.compute.containers.keeper.model import (
+    SUCCEEDED,
+    ContainerPlan,
+    Launch,
+    PodPlan,
+    job_mark,
+)
 from twinfra.compute.sites.local import LocalSite
+from twinfra.compute.sites.local.store import QueueStore
 from twinfra.compute.sites.model import JobSpec, JobState
 from twinfra.compute.sites.settings import ComputeSettings
 from twinfra.core.database import Database
@@ -216,6 +223,22 @@ async def test_adopts_a_living_keeper_when_it_is_opened_again(tmp_path, jobs):
         assert handle.identity().pid == keeper
         await site.cancel(native_id)
         await until(site, native_id, JobState.CANCELLED)
+
+
+async def test_the_end_has_the_keepers_last_word_when_asked_at_once(tmp_path, jobs, monkeypatch):
+    make = Builder(jobs)
+    end, heard = QueueStore.end, []
+
+    async def end_and_ask(store, job_id, *rest, **more):
+        await end(store, job_id, *rest, **more)
+        heard.append((await site.status([str(job_id)]))[str(job_id)])
+
+    monkeypatch.setattr(QueueStore, "end", end_and_ask)
+    async with Opened(tmp_path) as site:
+        await site.submit(make(new_uuid(), JobWish(output=b"seen running\n")))
+        await wait_for(lambda: heard, timeout_s=20, what="the end")
+    assert heard[0].state is JobState.COMPLETED
+    assert heard[0].pod.phase == SUCCEEDED
 
 
 async def test_says_keeper_lost_when_it_died_while_nobody_looked(tmp_path, jobs):

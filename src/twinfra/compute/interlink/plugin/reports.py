@@ -59,9 +59,14 @@ def waiting(
 
 
 def seen(before: PodReport, status: JobStatus) -> PodReport:
-    """Return the report that a site's word on the present attempt means."""
+    """Return the report that a site's word on the present attempt means.
+
+    A keeper that did not say its last word is believed until the site says that the job is over.
+    """
     if status.pod is not None and status.pod.attempt == before.attempt:
-        return _of_keeper(before, status.pod)
+        before = _of_keeper(before, status.pod)
+        if before.phase.final or not status.state.final:
+            return before
     if status.state is JobState.QUEUED:
         place = status.queue_position
         text = status.message or (f"number {place} in the queue" if place else "")

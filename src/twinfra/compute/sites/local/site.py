@@ -313,6 +313,8 @@ class LocalSite:
     async def _end(
         self, job: QueuedJob, state: JobState, reason: str, message: str, exit_code: int | None
     ) -> None:
+        # first: who asks right after the end is written must not hear what was before it
+        self._states.pop(job.id, None)
         await self._store.end(
             job.id,
             state,
@@ -321,7 +323,6 @@ class LocalSite:
             message=shorten(message),
             exit_code=exit_code,
         )
-        self._states.pop(job.id, None)
         log.info("job_ended", job=job.name, state=state.value, reason=reason, exit_code=exit_code)
         self._changed(job)
         self._news.set()
