@@ -15,6 +15,7 @@ import structlog
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from twinfra.core import home as home_module
 from twinfra.core.bus import Bus
 from twinfra.core.database import Database
 from twinfra.core.home import Home
@@ -38,6 +39,16 @@ def pytest_collection_modifyitems(items):
         needs_one = {"control_plane", "own_control_plane"} & set(getattr(item, "fixturenames", ()))
         if needs_one and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ports_of_our_own():
+    """Two workers must not choose the same port before either of them listens there."""
+    worker, count = (
+        os.environ.get(f"PYTEST_XDIST_{name}", "") for name in ("WORKER", "WORKER_COUNT")
+    )
+    if worker:
+        home_module.PORTS = home_module.PORTS[int(worker.removeprefix("gw")) :: int(count)]
 
 
 @pytest.fixture

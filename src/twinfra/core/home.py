@@ -17,6 +17,8 @@ from filelock import FileLock
 
 LOOPBACK = "127.0.0.1"
 HOSTNAME = "localhost"
+PORTS = range(20000, 32000)
+"""Where services get theirs: below those that the kernel lends to clients."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +166,13 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def _free_port(taken: set[int]) -> int:
-    """Return a port nobody listens on, below the range that the kernel lends to clients."""
+    """Return a port nobody listens on."""
     for _ in range(1000):
-        port = 20000 + secrets.randbelow(12000)
+        port = secrets.choice(PORTS)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):
                 probe.bind((LOOPBACK, port))
                 if port not in taken:
                     return port
-    raise RuntimeError("no free port between 20000 and 32000")
+    raise RuntimeError(f"no free port between {PORTS.start} and {PORTS.stop}")
