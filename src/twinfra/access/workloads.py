@@ -1,7 +1,8 @@
-"""Whose a Kubernetes pod is: its ServiceAccount, proved by a token, mapped to a group of a site.
+"""Whose a Kubernetes pod is: its ServiceAccount's, proved by a token, or its creator's.
 
 A token counts for one pod only: its claims name the pod's UID, so that nobody runs a second pod
-with the first one's token. Pure; the signature was checked by ``authenticator``.
+with the first one's token. Its issuer is the cluster; a creator's stamp is believed of clusters for
+which a rule says so. Pure; the signature was checked by ``authenticator``.
 
 Source: Kubernetes documentation, "Managing Service Accounts" (bound tokens, private claims).
 """
@@ -20,26 +21,42 @@ PRIVATE_CLAIM = "kubernetes.io"
 
 @dataclass(frozen=True)
 class WorkloadRule:
-    """Which pods of a cluster belong to which group; ``*`` and ``?`` stand for any characters."""
+    """Which pods of a cluster belong to which group; ``*`` and ``?`` stand for any characters.
+
+    With a `creator` (``ISSUER#sub``, the issuer without wildcards) it means the pods that carry
+    that person's stamp, and they are the person's.
+    """
 
     issuer: str
     namespace: str = "*"
     account: str = "*"
     group: str = ""
+    creator: str = ""
 
-    def fits(self, issuer: str, namespace: str, account: str) -> bool:
-        """Say whether a pod's ServiceAccount is meant."""
+    def fits(self, issuer: str, namespace: str, account: str, creator: str = "") -> bool:
+        """Say whether a pod is meant, by its ServiceAccount and its creator's stamp."""
         return (
             self.issuer == issuer
             and fnmatchcase(namespace, self.namespace)
             and fnmatchcase(account, self.account)
+            and (not self.creator or self._made_by(creator))
         )
+
+    def _made_by(self, creator: str) -> bool:
+        (issuer, sub), (wanted_issuer, wanted) = person_of(creator), person_of(self.creator)
+        return bool(sub) and issuer == wanted_issuer and fnmatchcase(sub, wanted)
 
 
 def service_account_of(sub: str) -> tuple[str, str] | None:
     """Return namespace and name of the ServiceAccount that a subject names; none: it is another."""
     namespace, _, name = sub.removeprefix(PREFIX).partition(":")
     return (namespace, name) if sub.startswith(PREFIX) and namespace and name else None
+
+
+def person_of(creator: str) -> tuple[str, str]:
+    """Return issuer and subject of a creator's stamp; two empty ones where it is none."""
+    issuer, mark, sub = creator.partition("#")
+    return (issuer, sub) if issuer and mark and sub else ("", "")
 
 
 def is_of_pod(principal: Principal, *, uid: str, namespace: str) -> bool:
@@ -52,9 +69,11 @@ def is_of_pod(principal: Principal, *, uid: str, namespace: str) -> bool:
     return isinstance(pod, dict) and pod.get("uid") == uid
 
 
-def rule_for(principal: Principal, rules: Iterable[WorkloadRule]) -> WorkloadRule | None:
-    """Return the first rule that fits a ServiceAccount, or none."""
+def rule_for(
+    principal: Principal, rules: Iterable[WorkloadRule], creator: str = ""
+) -> WorkloadRule | None:
+    """Return the first rule that fits a ServiceAccount and a creator's stamp, or none."""
     found = service_account_of(principal.sub)
     if found is None:
         return None
-    return next((rule for rule in rules if rule.fits(principal.issuer, *found)), None)
+    return next((rule for rule in rules if rule.fits(principal.issuer, *found, creator)), None)

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from twinfra.core.settings import SettingsGroup
 
@@ -38,6 +45,18 @@ class WorkloadSettings(BaseModel):
 
     account: str = "*"
     """ServiceAccount of the pods, as above."""
+
+    creator: str = ""
+    """``ISSUER#sub`` of the person whose stamp the cluster's admission gave the pods, the issuer
+    spelled out, the subject as above; they are this person's then. Default: the account's."""
+
+    @field_validator("creator")
+    @classmethod
+    def _names_an_issuer(cls, value: str) -> str:
+        issuer, mark, sub = value.partition("#")
+        if value and not (issuer.startswith("https://") and mark and sub and "*" not in issuer):
+            raise ValueError("creator: wanted is https://ISSUER#SUBJECT, wildcards after the #")
+        return value
 
     group: str
     """Whose the pods are: they run and are accounted for under it."""

@@ -1,7 +1,8 @@
-"""Whose a pod is that came through a virtual kubelet: its ServiceAccount's, as the site maps it.
+"""Whose a pod is that came through a virtual kubelet: its account's or its creator's, by rules.
 
-The kubelet is a service and may see what came through it; the pod belongs to its own account. What
-no rule maps belongs to the robot account of its namespace, or is refused: the site says which.
+The kubelet is a service and may see what came through it; the pod belongs to its ServiceAccount, or
+to the person whose stamp the cluster's admission put on it. What no rule maps belongs to the robot
+account of its namespace, or is refused: the site says which.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,13 @@ from twinfra.access.audit import audit
 from twinfra.access.authenticator import Authenticator
 from twinfra.access.errors import TokenRefused
 from twinfra.access.model import Principal
-from twinfra.access.workloads import WorkloadRule, is_of_pod, rule_for
+from twinfra.access.workloads import WorkloadRule, is_of_pod, person_of, rule_for
 from twinfra.compute.interlink.model.pod import PodRef
 from twinfra.compute.interlink.plugin.model import Owner
-from twinfra.core.errors import InsufficientScope
+from twinfra.core.errors import InsufficientScope, shorten
 
 NODE_HINT = "virtual-node"
+CREATOR_HINT = "creator"
 ROBOT = "robot:"
 Unmapped = Literal["robot", "refuse"]
 
@@ -26,7 +28,7 @@ class Workloads:
 
     Args:
         authenticator: trusts the clusters' issuers.
-        rules: which ServiceAccount belongs to which group.
+        rules: which ServiceAccount or creator belongs to which group.
         unmapped: what happens to a pod that no rule maps.
         audience: of the pods' tokens: the interLink API of this site.
     """
@@ -51,13 +53,16 @@ class Workloads:
         if not caller.is_service or not ref.hint(NODE_HINT):
             return None
         principal = await self._principal(caller, token, ref) if token else None
-        rule = None if principal is None else rule_for(principal, self._rules)
+        creator = ref.hint(CREATOR_HINT)
+        rule = None if principal is None else rule_for(principal, self._rules, creator)
         if principal is not None and rule is not None:
-            return Owner(principal.issuer, principal.sub, rule.group, caller.sub)
+            issuer, sub = person_of(creator) if rule.creator else (principal.issuer, principal.sub)
+            return Owner(issuer, sub, rule.group, caller.sub)
         if self._unmapped == "robot":
             return Owner(caller.issuer, f"{ROBOT}{ref.namespace}", "", caller.sub)
         audit("pod.create", caller, "denied", ref.uid)
         who = "no ServiceAccount" if principal is None else f"{principal.sub} of {principal.issuer}"
+        who += f", made by {shorten(creator)}" if creator else ""
         raise InsufficientScope(
             f"spec.serviceAccountName: this site has no account for {who} "
             f"(namespace {ref.namespace})"
