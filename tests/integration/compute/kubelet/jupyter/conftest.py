@@ -1,7 +1,7 @@
 """Sites that know other people's image names, and a namespace whose pods may go to them unchanged.
 
-The image is built once a machine and kept in the cache by the hash of its lock; a session pulls and
-unpacks it once.
+The image is built and unpacked once a machine, kept in the cache by the hash of its lock; a session
+pulls it once.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from twinfra.compute.containers.handle import KeeperHandle
 from twinfra.compute.containers.images.build import build_image
 from twinfra.compute.containers.images.recipe import read_recipe
+from twinfra.compute.containers.images.store import ImageStore
 from twinfra.core.settings import cache_folder
 from twinfra.testkit.ports import listening
 from twinfra.testkit.processes import running
@@ -25,6 +25,7 @@ from twinfra.testkit.waiting import wait_for_sync
 
 SITE = "hpc-b"
 WITHIN_S = 120.0
+LAYOUT = cache_folder() / "test-images"
 SERVERS = Path(__file__).parents[4] / "servers"
 TWINFRA = (sys.executable, "-m", "twinfra.cli.main")
 PUBLISHED = "quay.io/jupyter/base-notebook"
@@ -46,22 +47,27 @@ environment = {{ SLURM_CONF = "{conf}" }}
 
 
 @pytest.fixture(scope="session")
-def mirror(tmp_path_factory):
-    """A registry that has our image in the place of the published one."""
-    layout = cache_folder() / "test-images"
-    built = build_image(read_recipe(SERVERS / "jupyterlab" / "image.toml"), layout)
+def built():
+    """Our image in the place of the published one."""
+    return build_image(read_recipe(SERVERS / "jupyterlab" / "image.toml"), LAYOUT)
+
+
+@pytest.fixture(scope="session")
+def mirror(built, tmp_path_factory):
+    """A registry that has the image."""
     folder = tmp_path_factory.mktemp("mirror")
     with registry(folder) as server:
-        server.push(layout, built.reference, "base-notebook:latest")
+        server.push(LAYOUT, built.reference, "base-notebook:latest")
         yield server
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def unpacked():
-    """Where the sites of a session keep what they pulled; the containers' users must get there."""
-    folder = Path(tempfile.mkdtemp(prefix="twinfra-jupyter-"))
-    folder.chmod(0o755)
+def images(built, tmp_path_factory):
+    """Where the sites of a session keep what they pull; it is unpacked once a machine."""
+    folder = tmp_path_factory.mktemp("pulled")
+    kept = ImageStore([LAYOUT], cache_folder() / "test-unpacked").ensure(built.reference)
+    (folder / kept.rootfs.parent.name).symlink_to(kept.rootfs.parent)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -73,7 +79,7 @@ def network():
 
 
 @pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.real("slurm"))])
-async def house(request, context, issuer, settings, door, mirror, unpacked, network):
+async def house(request, context, issuer, settings, door, mirror, images, network):
     """The site as ``twinfra site run`` runs it, in place of the fake one."""
     text = LOCAL.format(site=SITE, network=network, host=mirror.host, published=PUBLISHED)
     slurm = request.getfixturevalue("slurm_cluster") if request.param == "slurm" else None
@@ -81,7 +87,7 @@ async def house(request, context, issuer, settings, door, mirror, unpacked, netw
         text += SLURM.format(site=SITE, conf=slurm.conf)
     with context.home.settings_file.open("a") as file:
         file.write(text)
-    (context.home.site(SITE).root / "images").symlink_to(unpacked)
+    (context.home.site(SITE).root / "images").symlink_to(images)
     ports = [context.home.port(f"{kind}@{SITE}") for kind in ("plugin", "interlink")]
     command = [*TWINFRA, "site", "run", SITE, "--home", str(context.home.root)]
     log = context.home.logs / "site.log"

@@ -142,15 +142,13 @@ class Person:
         """
         async with self.session.post(f"{self._api}/server") as answer:
             assert answer.status in {201, 202}, await answer.text()
-        told = []
         async with (
             asyncio.timeout(WITHIN_S),
             self.session.get(f"{self._api}/server/progress") as stream,
         ):
-            async for line in stream.content:
-                if line.startswith(b"data:"):
-                    told.append(json.loads(line.removeprefix(b"data:")))
-        assert told, "the hub tells nothing"
+            lines = [line async for line in stream.content]
+        told = [json.loads(line[5:]) for line in lines if line.startswith(b"data:")]
+        assert told, lines
         assert told[-1].get("ready"), told
         return told
 

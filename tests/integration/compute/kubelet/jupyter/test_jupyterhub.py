@@ -1,7 +1,5 @@
 """JupyterHub with KubeSpawner, unmodified: a person's server is a pod at our site."""
 
-import asyncio
-
 import pytest
 
 from twinfra.testkit.strangers import node_modules, python_environment
@@ -56,13 +54,18 @@ async def servers_of(pods, name):
     return (await pods.json("get", "pods", "-l", label))["items"]
 
 
-async def test_a_person_runs_a_cell_in_a_server_that_the_hub_spawned_at_our_site(pods, node, hub):
+@pytest.mark.story("A third party's manifest or chart needs nothing")
+@pytest.mark.story("the site maps their image names to images built here")
+async def test_a_person_runs_a_cell_in_a_server_that_the_hub_spawned_at_our_site(
+    pods, node, hub, built
+):
     async with logged_in(hub, "alice") as alice:
         told = await alice.start()
         (pod,) = await servers_of(pods, "alice")
         name = pod["metadata"]["name"]
         assert pod["spec"]["nodeName"] == node
         assert pod["spec"]["containers"][0]["image"] == PUBLISHED
+        assert pod["status"]["containerStatuses"][0]["imageID"].endswith(built.digest)
         assert any(node in each["message"] for each in told), told
         assert (await alice.servers())[""]["ready"]
 

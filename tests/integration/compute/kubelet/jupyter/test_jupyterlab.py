@@ -1,4 +1,4 @@
-"""JupyterLab as a plain pod, used through ``kubectl port-forward``, at a local site and on Slurm."""
+"""JupyterLab, a plain pod at a local site and on Slurm, used through ``kubectl port-forward``."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -40,11 +40,16 @@ async def forwarded(pods, port):
         await process.wait()
 
 
-async def test_a_lab_runs_a_cell_when_its_manifest_is_applied_as_it_is(pods, node):
+@pytest.mark.story("A third party's manifest or chart needs nothing")
+@pytest.mark.story("Unchanged means a diff of zero bytes.")
+@pytest.mark.story("the site maps their image names to images built here")
+async def test_a_lab_runs_a_cell_when_its_manifest_is_applied_as_it_is(pods, node, built):
     await pods.kubectl("apply", "-f", MANIFEST)
     await pods.kubectl("wait", "--for=condition=Ready", "pod/lab", f"--timeout={WITHIN_S:.0f}s")
     assert (await pods.kubectl("diff", "-f", MANIFEST)).stdout == ""
-    assert (await pods.get("lab"))["spec"]["nodeName"] == node
+    pod = await pods.get("lab")
+    assert pod["spec"]["nodeName"] == node
+    assert pod["status"]["containerStatuses"][0]["imageID"].endswith(built.digest)
     async with forwarded(pods, 8888) as url, aiohttp.ClientSession(headers=TOKEN) as session:
         async with session.get(f"{url}/lab") as page:
             assert page.status == 200
