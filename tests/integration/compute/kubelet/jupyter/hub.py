@@ -135,10 +135,10 @@ class Person:
             return (await answer.json())["servers"]
 
     async def start(self):
-        """Start the server; gives what the hub told until it was ready.
+        """Start the server; it is ready on return.
 
         Raises:
-            AssertionError: it failed; holds all that was told.
+            AssertionError: it is not; holds all that the hub told meanwhile.
         """
         async with self.session.post(f"{self._api}/server") as answer:
             assert answer.status in {201, 202}, await answer.text()
@@ -150,7 +150,6 @@ class Person:
         told = [json.loads(line[5:]) for line in lines if line.startswith(b"data:")]
         assert told, lines
         assert told[-1].get("ready"), told
-        return told
 
     async def stop(self):
         """Stop the server; the hub may not be done on return."""

@@ -60,13 +60,13 @@ async def test_a_person_runs_a_cell_in_a_server_that_the_hub_spawned_at_our_site
     pods, node, hub, built
 ):
     async with logged_in(hub, "alice") as alice:
-        told = await alice.start()
+        await alice.start()
         (pod,) = await servers_of(pods, "alice")
         name = pod["metadata"]["name"]
         assert pod["spec"]["nodeName"] == node
         assert pod["spec"]["containers"][0]["image"] == PUBLISHED
         assert pod["status"]["containerStatuses"][0]["imageID"].endswith(built.digest)
-        assert any(node in each["message"] for each in told), told
+        assert await pods.until_event(name, "Placed", node)
         assert (await alice.servers())[""]["ready"]
 
         async with alice.session.get(f"{alice.server}/lab") as page:
