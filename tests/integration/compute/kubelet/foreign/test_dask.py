@@ -90,6 +90,7 @@ async def compute(dask_bin, address, folder):
 
 
 @pytest.mark.story("the site maps their image names to images built here")
+@pytest.mark.story("A third party's manifest or chart needs nothing")
 async def test_a_sum_is_computed_by_workers_in_the_pods_of_a_job(
     pods, node, dask_bin, scheduler, tmp_path
 ):

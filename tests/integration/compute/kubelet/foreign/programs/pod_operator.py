@@ -1,7 +1,8 @@
 """The example values of the KubernetesPodOperator's own guide, and a pod that fails, as DAGs.
 
-``python pod_operator.py DAG`` runs one here and now. No argument of an operator speaks of twinfra:
-cluster and namespace are those of the connection ``kubernetes_default``.
+``python pod_operator.py DAG...`` runs them here and now, one after the other. No argument of an
+operator speaks of twinfra: cluster and namespace are those of the connection
+``kubernetes_default``.
 
 Source: Apache Airflow, provider cncf-kubernetes, guide "KubernetesPodOperator" and its example DAG.
 """
@@ -80,6 +81,6 @@ with DAG(dag_id="failing", schedule=None, start_date=START) as failing:
     )
 
 if __name__ == "__main__":
-    run = {dag.dag_id: dag for dag in (resources, xcom, failing)}[sys.argv[1]].test()
-    states = {task.task_id: task.state for task in run.get_task_instances()}
-    sys.stdout.write(json.dumps(states) + "\n")
+    known = {dag.dag_id: dag for dag in (resources, xcom, failing)}
+    tasks = [task for name in sys.argv[1:] for task in known[name].test().get_task_instances()]
+    sys.stdout.write(json.dumps({task.task_id: task.state for task in tasks}) + "\n")
