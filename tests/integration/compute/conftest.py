@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -34,8 +35,8 @@ def compute_lines():
 
 
 @asynccontextmanager
-async def _running(context):
-    """Run ``twinfra site run``; once it is over, so are the site's keepers."""
+async def _running(context, cancel=lambda: None):
+    """Run ``twinfra site run``; once it is over, `cancel` ends its jobs, and no keeper is left."""
     command = [sys.executable, "-m", "twinfra.cli.main", "site", "run", SITE, "--home"]
     context.home.logs.mkdir(parents=True, exist_ok=True)
     log = context.home.logs / "site.log"
@@ -59,6 +60,7 @@ async def _running(context):
     finally:
         process.kill()
         await asyncio.to_thread(process.wait)
+        await asyncio.to_thread(cancel)  # only now: the site starts lost pods again
         for folder in context.home.site(SITE).jobs.glob("*/attempts"):
             await KeeperHandle(folder.parent).prove_gone()
 
@@ -66,7 +68,7 @@ async def _running(context):
 @pytest.fixture
 def site_running(context):
     """Give what runs the site as a process of its own."""
-    return lambda: _running(context)
+    return partial(_running, context)
 
 
 @pytest.fixture
@@ -89,6 +91,5 @@ look_s = 0.1
 environment = {{ SLURM_CONF = "{slurm_cluster.conf}" }}
 """
         )
-    async with site_running():
+    async with site_running(partial(slurm_cluster.run, "scancel", "--me", check=False)):
         yield slurm_cluster
-        await asyncio.to_thread(slurm_cluster.run, "scancel", "--me", check=False)
