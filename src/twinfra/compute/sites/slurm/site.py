@@ -23,8 +23,8 @@ from twinfra.compute.containers.archive import build_keeper
 from twinfra.compute.containers.handle import KeeperHandle, LogQuery
 from twinfra.compute.containers.keeper import journal
 from twinfra.compute.containers.keeper.model import CONTAINER_CREATING, PodState, PodStats
+from twinfra.compute.containers.logs import all_written, log_file
 from twinfra.compute.containers.logs import follow as follow_log
-from twinfra.compute.containers.logs import log_file
 from twinfra.compute.containers.session import (
     KeeperSession,
     Session,
@@ -318,11 +318,10 @@ class SlurmSite:
 
     def _written(self, job: SlurmJob, path: Path) -> bool:
         """Tell whether nothing will be added to a log any more."""
-        later = path.with_name(f"{int(path.stem) + 1}.log")
-        if later.exists() or job.native_id not in self._watch.live:
+        if job.native_id not in self._watch.live:
             return True
         state = journal.read(PodState, job.job_dir / journal.STATE)
-        return state is not None and state.attempt == job.attempt and state.final
+        return state is not None and state.attempt == job.attempt and all_written(path, state)
 
     def _status(self, native_id: str, job: SlurmJob) -> JobStatus:
         live = self._watch.live.get(native_id)
