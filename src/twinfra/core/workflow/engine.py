@@ -316,16 +316,13 @@ class Engine:
 
         What was left to be written with it is, and a new leg begins.
         """
-        writes, after = (*leg.writes,), (*leg.after,)
-        leg.writes.clear()
-        leg.after.clear()
-        leg.memo.clear()
-        found = await self._queue.write(row, writes=writes, **values)
+        ended = leg.end()
+        found = await self._queue.write(row, writes=ended.writes, **values)
         if found is None:
             self._news.set()  # another has it, or gives it back
             return None
         if values.get("lease_until") is None:
             self._expect(found.next_run_at)
-        for call in after:
+        for call in ended.after:
             await call()
         return found

@@ -78,6 +78,12 @@ class Leg:
     after: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)
 
+    def end(self) -> "Leg":
+        """Begin anew; return what was left here."""
+        left = Leg(self.writes, self.after, self.memo)
+        self.writes, self.after, self.memo = [], [], {}
+        return left
+
 
 @dataclass
 class Run:

@@ -107,7 +107,7 @@ class Life:
         self.store = PodStore(database)
         self.journal = Journal(self.store, Outbox(database, OUTBOX, Bus("nats://nowhere")), "hpc-b")
         self.lifecycle = Lifecycle(self.kit, self.journal)
-        self.engine = HandEngine(self.clock, twice=twice)
+        self.engine = HandEngine(self.clock, twice=twice, database=database)
         self.engine.use([self.lifecycle.workflow()])
 
     async def create(self, **spec):

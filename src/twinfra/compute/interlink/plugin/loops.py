@@ -49,7 +49,11 @@ class PluginLoops:
             await self._told.wait()
             self._told.clear()
             changed, self._changed = self._changed, set()
-            if works := await self._journal.store.works_of(sorted(changed)):
+            known = self._lifecycle.works
+            works = [known[native_id] for native_id in changed & known.keys()]
+            if others := sorted(changed - known.keys()):
+                works += await self._journal.store.works_of(others)
+            if works:
                 await self._engine.wake(KIND, *works)
 
     async def follow_site(self) -> None:
