@@ -24,7 +24,7 @@ async def main(root: Path) -> None:
     stop = Stop()
     stop.on_signals()
     compute = ctx.settings(ComputeSettings, SITE)
-    ground, isolation = choose_ground(compute)
+    ground, isolation = choose_ground(compute, ctx.home.site(SITE).jobs)
     images = ImageStore(compute.images, ctx.home.site(SITE).images)
     foundation = SiteFoundation(build_site(ctx, SITE), ground, images, isolation)
     services = [build_plugin(ctx, SITE, foundation), build_api(ctx, SITE)]

@@ -311,7 +311,7 @@ async def local_house(context, issuer, settings, door, serving, layout):
     with context.home.settings_file.open("a") as file:
         file.write(f'[sites.{SITE}.compute]\nimages = ["{layout}"]\n')
     compute = context.settings(ComputeSettings, SITE)
-    ground, isolation = choose_ground(compute)
+    ground, isolation = choose_ground(compute, context.home.site(SITE).jobs)
     images = ImageStore(compute.images, context.home.site(SITE).images)
     backend = build_site(context, SITE)
     made = SiteHouse(context, issuer, backend)
