@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -28,6 +28,7 @@ from twinfra.core.service import Stop, run_services
 from twinfra.testkit.fake_site import FakeSite
 from twinfra.testkit.issuer import TestIssuer
 from twinfra.testkit.ports import listening
+from twinfra.testkit.recorder import Recorder
 from twinfra.testkit.waiting import wait_for
 
 SITE = "hpc-b"
@@ -274,7 +275,18 @@ def backend():
 
 
 @pytest.fixture
-async def house(context, issuer, settings, serving, tmp_path, backend):
+def recorder():
+    """What the site's interLink API is asked; a test file may have another."""
+    return Recorder()
+
+
+def recorded(recorder, service):
+    doors = [replace(door, app=recorder.before(door.app)) for door in service.listeners]
+    return replace(service, listeners=doors)
+
+
+@pytest.fixture
+async def house(context, issuer, settings, serving, tmp_path, backend, recorder):
     """The site over its back end; `end_plugin` and `start_plugin` take it away and back."""
     ground = Ground(PlainRuntime(), isolated=True, network="none")
     foundation = SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
@@ -284,7 +296,7 @@ async def house(context, issuer, settings, serving, tmp_path, backend):
         made.end_plugin = await serving(build_plugin(context, SITE, foundation))
 
     async def start_api():
-        made.end_api = await serving(build_api(context, SITE))
+        made.end_api = await serving(recorded(recorder, build_api(context, SITE)))
 
     made.start_plugin, made.start_api = start_plugin, start_api
     await start_plugin()

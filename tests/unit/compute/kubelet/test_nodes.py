@@ -1,5 +1,6 @@
 """What a virtual node looks like."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +14,7 @@ from twinfra.compute.kubelet.model.node import (
     conditions,
     labels,
     node_object,
+    node_status,
     taints,
 )
 from twinfra.core.errors import InvalidRequest
@@ -34,6 +36,13 @@ def test_has_provider_id_and_system_taint_when_made():
     made = node_object(FACTS, {})
     assert made["spec"]["providerID"] == "external:///hpc-a"
     assert made["spec"]["taints"] == [NO_SCHEDULE]
+
+
+@pytest.mark.story("the node declares `ExtendWebSocketsToKubelet`")
+@pytest.mark.parametrize(("port", "features"), [(10250, ["ExtendWebSocketsToKubelet"]), (0, None)])
+def test_declares_what_its_api_can_do_when_it_has_one(port, features):
+    status = node_status(replace(FACTS, port=port), {}, [])
+    assert status.get("declaredFeatures") == features
 
 
 @pytest.mark.story("Ping resources replace the named fields only; junk is ignored")

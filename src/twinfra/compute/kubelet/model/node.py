@@ -18,6 +18,9 @@ EFFECTS = frozenset({"NoSchedule", "PreferNoSchedule", "NoExecute"})
 PING_ANNOTATION = "interlink.virtual-kubelet.io/ping-response"
 OUR_TAINTS = "twinfra.io/taints"
 CPU_LEVEL = "twinfra.io/cpu-level"
+FEATURES = ("ExtendWebSocketsToKubelet",)
+"""What our kubelet API can do that an API server must be told, sorted (Kubernetes 1.36, KEP-4006):
+without it sessions are translated to SPDY on their way. Older API servers leave the field out."""
 ACCELERATOR_LABELS = {"nvidia.com/gpu": "nvidia-gpu-type"}
 
 
@@ -123,9 +126,12 @@ def taints(spec: Sequence[Json], ours: str, facts: NodeFacts, ping: Ping) -> lis
 
 def node_status(facts: NodeFacts, resources: Mapping[str, str], conditions: Sequence[Json]) -> Json:
     """Return the status of a node."""
-    port: Json = (
-        {"daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}}} if facts.port else {}
-    )
+    door: Json = {}
+    if facts.port:
+        door = {
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
+            "declaredFeatures": list(FEATURES),
+        }
     return {
         "capacity": dict(resources),
         "allocatable": dict(resources),
@@ -133,7 +139,7 @@ def node_status(facts: NodeFacts, resources: Mapping[str, str], conditions: Sequ
             {"type": "InternalIP", "address": facts.address},
             {"type": "Hostname", "address": facts.name},
         ],
-        **port,
+        **door,
         "conditions": list(conditions),
         "nodeInfo": {
             "architecture": facts.architecture,
