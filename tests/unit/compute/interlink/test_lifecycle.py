@@ -335,8 +335,8 @@ async def test_fails_when_its_image_is_gone(life):
     life.images.missing = True
     await life.create()
     report = await life.report()
-    assert (report.phase, report.reason) == (PodPhase.FAILED, "NotFound")
-    assert report.message == "no image python:3"
+    assert (report.phase, report.reason) == (PodPhase.FAILED, "ErrImagePull")
+    assert report.message == "image python:3: no image python:3"
 
 
 async def test_fails_when_an_input_is_gone(life):

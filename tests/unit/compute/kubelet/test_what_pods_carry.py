@@ -7,6 +7,8 @@ import pytest
 from twinfra.compute.interlink.model.create import RetrievedContainer
 from twinfra.compute.interlink.model.pod import pod_ref
 from twinfra.compute.interlink.pods.environment import read_env
+from twinfra.compute.interlink.pods.volumes import storage_class
+from twinfra.compute.kubelet.model.claims import with_claims
 from twinfra.compute.kubelet.model.downward import Host, field_of, resource_of
 from twinfra.compute.kubelet.model.environment import literal, resolve, service_variables
 from twinfra.compute.kubelet.model.objects import (
@@ -257,3 +259,23 @@ def test_gives_the_limit_in_divisors_when_asked(selector, value):
     made = pod(container)
     made["spec"]["containers"].append({"name": "other"})
     assert resource_of(made, selector, made["spec"]["containers"][0], HOST) == value
+
+
+def test_a_claims_class_is_told_and_a_users_word_on_it_is_not():
+    volumes = [
+        {"name": "w", "persistentVolumeClaim": {"claimName": name}} for name in ("new", "old")
+    ]
+    made = pod(volumes=volumes)
+    made["metadata"]["annotations"]["twinfra.io/claims"] = '{"new": {"storageClassName": "best"}}'
+    old = {"annotations": {"volume.beta.kubernetes.io/storage-class": "slow"}}
+    have = Found(
+        {
+            Wanted(ObjectKind.CLAIM, "new"): {"metadata": {}, "spec": {"storageClassName": "fast"}},
+            Wanted(ObjectKind.CLAIM, "old"): {"metadata": old, "spec": {}},
+        }
+    )
+    told = with_claims(made, have)
+    assert told["metadata"]["annotations"]["note"] == "a\nb"
+    assert [storage_class(told, name) for name in ("new", "old")] == ["fast", "slow"]
+    del made["spec"]["volumes"]
+    assert "twinfra.io/claims" not in with_claims(made, have)["metadata"]["annotations"]

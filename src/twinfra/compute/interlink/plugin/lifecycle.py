@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
+from twinfra.compute.containers.errors import ErrImagePull, ImagePullBackOff
+from twinfra.compute.containers.images.model import UnpackedImage
 from twinfra.compute.containers.keeper.model import CONTAINER_CREATING, KEEPER_LOST, PodStats
 from twinfra.compute.interlink.model.create import RetrievedPodData
 from twinfra.compute.interlink.model.status import PodPhase, PodReport
@@ -23,7 +25,7 @@ from twinfra.compute.interlink.plugin.ports import Images, Inputs, Outputs, Usag
 from twinfra.compute.interlink.pods.places import Places, clear, lay
 from twinfra.compute.interlink.pods.plan import Ground, job_of
 from twinfra.compute.interlink.pods.read import Defaults, read_pod
-from twinfra.compute.interlink.pods.request import PodRequest
+from twinfra.compute.interlink.pods.request import ContainerRequest, PodRequest
 from twinfra.compute.interlink.pods.rules import Rules
 from twinfra.compute.interlink.settings import PluginSettings
 from twinfra.compute.sites.model import JobState, JobStatus, job_name
@@ -136,7 +138,7 @@ class Lifecycle:
             try:
                 outcome = await do(run, pod)
             except TwinfraError as error:
-                if error.retryable or isinstance(error, UpstreamFault | UpstreamTimeout):
+                if _passes(error):
                     return await self._again(run, pod, error)
                 return await self._fail(run, pod, error)
             except Exception:
@@ -176,9 +178,7 @@ class Lifecycle:
             request, places = kit.request(pod), kit.places(pod)
             images = {}
             for entry in (*request.inits, *request.containers):
-                images[entry.image] = await asyncio.to_thread(
-                    kit.images.ensure, entry.image, request.accounts, policy=entry.pull_policy
-                )
+                images[entry.image] = await self._image(entry, request)
             await asyncio.to_thread(lay, request, places)
             spec = job_of(request, places, images, kit.ground)
             native_id = await kit.site.submit(spec)
@@ -187,6 +187,23 @@ class Lifecycle:
         run.leg.memo[POD] = replace(pod, native_id=native_id)
         log.info("pod_placed", uid=pod.uid, attempt=pod.attempt, native_id=native_id)
         return Next(written=False)
+
+    async def _image(self, entry: ContainerRequest, request: PodRequest) -> UnpackedImage:
+        """Return a container's image; it is pulled with the pod's accounts.
+
+        Raises:
+            ErrImagePull: there is none for this pod.
+            ImagePullBackOff: not now (retryable).
+        """
+        ensure = self._kit.images.ensure
+        try:
+            return await asyncio.to_thread(
+                ensure, entry.image, request.accounts, policy=entry.pull_policy
+            )
+        except TwinfraError as error:
+            kind = ImagePullBackOff if _passes(error) else ErrImagePull
+            text = f"image {entry.image}: {error.detail}"
+            raise kind(text, retry_after_s=error.retry_after_s) from error
 
     async def _watch(self, run: Run, pod: KeptPod) -> Outcome:
         """Follow the job to its end."""
@@ -229,7 +246,7 @@ class Lifecycle:
         try:
             made = await self._kit.outputs.publish(pod, self._kit.request(pod), meta)
         except TwinfraError as error:
-            if error.retryable or isinstance(error, UpstreamFault | UpstreamTimeout):
+            if _passes(error):
                 raise
             log.warning("outputs_refused", uid=pod.uid, code=error.code, detail=error.detail)
             spoiled = reports.overruled(
@@ -284,6 +301,8 @@ class Lifecycle:
         )
         if run.step in {STAGE, PLACE}:
             reason = pod.report.reason or CONTAINER_CREATING
+            if isinstance(error, ImagePullBackOff):
+                reason = _reason_of(error)
             self._tell(run, pod, reports.waiting(pod.report, reason, shorten(error.detail)))
         pause_s = error.retry_after_s or 0.2 * 2 ** min(tries - 1, 10)
         return Wait(min(PAUSE_MOST_S, pause_s), shorten(error.detail))
@@ -357,7 +376,12 @@ class Lifecycle:
             run.leg.memo[POD] = replace(pod, report=report)
 
 
+def _passes(error: TwinfraError) -> bool:
+    """Say whether trying again may help."""
+    return error.retryable or isinstance(error, UpstreamFault | UpstreamTimeout)
+
+
 def _reason_of(error: TwinfraError) -> str:
-    if isinstance(error, SiteRejected | InsufficientCapacity | InternalError):
+    if isinstance(error, SiteRejected | InsufficientCapacity | InternalError | ImagePullBackOff):
         return type(error).__name__
     return "".join(word.capitalize() for word in error.code.split("-"))

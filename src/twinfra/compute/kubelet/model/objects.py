@@ -1,4 +1,4 @@
-"""ConfigMaps and Secrets that a pod names, and what of them was found; pure."""
+"""ConfigMaps, Secrets and claims that a pod names, and what of them was found; pure."""
 
 import base64
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ Json = dict[str, Any]
 
 
 class ObjectKind(StrEnum):
-    """The two kinds of objects that hold a pod's configuration."""
+    """The kinds of objects that hold a pod's configuration and its data."""
 
     CONFIG_MAP = "configmap"
     SECRET = "secret"  # noqa: S105 - a kind, no secret
+    CLAIM = "persistentvolumeclaim"
 
 
 @dataclass(frozen=True, order=True)
@@ -97,6 +98,8 @@ def _add_volume(volume: Json, add: Any) -> None:
         add(ObjectKind.CONFIG_MAP, source, source.get("name") or "")
     if source := volume.get("secret"):
         add(ObjectKind.SECRET, source, source.get("secretName") or "")
+    if source := volume.get("persistentVolumeClaim"):
+        add(ObjectKind.CLAIM, {}, source.get("claimName") or "")
     for source in (volume.get("projected") or {}).get("sources") or ():
         for key, kind in (("configMap", ObjectKind.CONFIG_MAP), ("secret", ObjectKind.SECRET)):
             if inner := source.get(key):

@@ -29,6 +29,8 @@ from twinfra.core.time import Clock
 log = get_logger(__name__)
 
 LOST = "LostBySite"
+ORDINARY = frozenset({"", "Error", "Completed", "Cancelled"})
+"""Reasons of an end that its containers' exit codes or its owner's wish explain."""
 
 
 class PodController:
@@ -241,7 +243,10 @@ class PodController:
         task.add_done_callback(pod.working.discard)
 
     def _tell_reason(self, pod: PodRecord, report: PodReport) -> None:
-        """Tell by an event why a pod waits, when that changes."""
+        """Tell by an event why a pod waits, when that changes, and what of its site ended it."""
+        if report.phase is PodPhase.FAILED and report.reason not in ORDINARY:
+            self._recorder.warning(pod.about, report.reason, report.message or report.reason)
+            return
         if report.phase is not PodPhase.PENDING or not report.reason:
             return
         words = f"{report.reason}: {report.message}" if report.message else report.reason

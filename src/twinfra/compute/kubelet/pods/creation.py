@@ -16,6 +16,7 @@ from twinfra.compute.interlink.client import PodCreateRequest, PodReport
 from twinfra.compute.kubelet.events import EventRecorder
 from twinfra.compute.kubelet.kube.client import KubeClient
 from twinfra.compute.kubelet.kube.resources import PODS
+from twinfra.compute.kubelet.model.claims import with_claims
 from twinfra.compute.kubelet.model.downward import Host
 from twinfra.compute.kubelet.model.environment import resolve
 from twinfra.compute.kubelet.model.objects import NotYet
@@ -171,7 +172,7 @@ class Creation:
     async def _request(self, pod: PodRecord, body: Json) -> PodCreateRequest:
         found = await self._objects.find(body)
         host = self._node.host()
-        resolved = resolve(body, found, host)
+        resolved = with_claims(resolve(body, found, host), found)
         tokens, renew_at_s = await self._objects.tokens(body)
         carried = carry(body, found, tokens, host, root_ca=self._node.root_ca)
         if renew_at_s is not None:

@@ -1,4 +1,4 @@
-"""Fetches what pods name: ConfigMaps, Secrets, services, tokens; many pods ask for the same once.
+"""Fetches what pods name: ConfigMaps, Secrets, claims, services, tokens; the same for many once.
 
 An object is kept for a moment only, so that a change is seen by the next pod.
 """
@@ -14,7 +14,12 @@ from twinfra.access.jose import parse_jwt
 from twinfra.compute.kubelet.kube.client import KubeClient
 from twinfra.compute.kubelet.kube.model import BoundToken, Change, Meta
 from twinfra.compute.kubelet.kube.reflector import Reflector, Synced, gone
-from twinfra.compute.kubelet.kube.resources import CONFIG_MAPS, SECRETS, SERVICES
+from twinfra.compute.kubelet.kube.resources import (
+    CONFIG_MAPS,
+    PERSISTENT_VOLUME_CLAIMS,
+    SECRETS,
+    SERVICES,
+)
 from twinfra.compute.kubelet.model.objects import (
     Found,
     NotYet,
@@ -34,7 +39,11 @@ Json = dict[str, Any]
 KEPT_S = 2.0
 IDENTITY_S = 3600
 RENEWED_AFTER = 0.8
-RESOURCES = {ObjectKind.CONFIG_MAP: CONFIG_MAPS, ObjectKind.SECRET: SECRETS}
+RESOURCES = {
+    ObjectKind.CONFIG_MAP: CONFIG_MAPS,
+    ObjectKind.SECRET: SECRETS,
+    ObjectKind.CLAIM: PERSISTENT_VOLUME_CLAIMS,
+}
 
 
 class _Port(msgspec.Struct):
