@@ -5,7 +5,7 @@ Source: Kubernetes API reference, Node; ``interlink.md`` 2.3 of the research; x8
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,9 @@ EFFECTS = frozenset({"NoSchedule", "PreferNoSchedule", "NoExecute"})
 PING_ANNOTATION = "interlink.virtual-kubelet.io/ping-response"
 OUR_TAINTS = "twinfra.io/taints"
 CPU_LEVEL = "twinfra.io/cpu-level"
+OS_LABEL, ARCH_LABEL = "kubernetes.io/os", "kubernetes.io/arch"
+OS, ARCHITECTURE = "linux", "amd64"
+"""Of a node whose machines nobody knows."""
 ACCELERATOR_LABELS = {"nvidia.com/gpu": "nvidia-gpu-type"}
 
 
@@ -30,8 +33,8 @@ class NodeFacts:
         address: where its kubelet API is reached.
         port: of it; 0: it has none.
         version: of this program.
-        os: of the site's machines, as Go spells it.
-        architecture: of them, as Go spells it.
+        os: of the site's machines, as Go spells it; empty: not known.
+        architecture: of them, as Go spells it; empty: not known.
         cpu_level: such as ``x86-64-v3``; empty: not known.
         labels: further ones.
         taints: further ones.
@@ -42,12 +45,31 @@ class NodeFacts:
     address: str
     port: int = 0
     version: str = ""
-    os: str = "linux"
-    architecture: str = "amd64"
+    os: str = ""
+    architecture: str = ""
     cpu_level: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Json] = ()
     resources: Mapping[str, str] = field(default_factory=dict)
+
+
+def with_machine(facts: NodeFacts, told: Ping) -> NodeFacts:
+    """Return the facts with the site's machines: as set, else as the ping says."""
+    return replace(
+        facts,
+        os=facts.os or told.os,
+        architecture=facts.architecture or told.architecture,
+        cpu_level=facts.cpu_level or told.cpu_level,
+    )
+
+
+def machine_of(labels: Mapping[str, str]) -> Ping:
+    """Return a ping that tells nothing but the machines, as a node's labels have them."""
+    return Ping(
+        os=labels.get(OS_LABEL, ""),
+        architecture=labels.get(ARCH_LABEL, ""),
+        cpu_level=labels.get(CPU_LEVEL, ""),
+    )
 
 
 def node_object(facts: NodeFacts, status: Json) -> Json:
@@ -71,8 +93,8 @@ def labels(facts: NodeFacts) -> dict[str, str]:
     found = {
         "alpha.service-controller.kubernetes.io/exclude-balancer": "true",
         "node.kubernetes.io/exclude-from-external-load-balancers": "true",
-        "kubernetes.io/os": facts.os,
-        "kubernetes.io/arch": facts.architecture,
+        OS_LABEL: facts.os or OS,
+        ARCH_LABEL: facts.architecture or ARCHITECTURE,
         "kubernetes.io/hostname": facts.name,
         "kubernetes.io/role": "agent",
         "virtual-node.interlink/type": "virtual-kubelet",
@@ -136,8 +158,8 @@ def node_status(facts: NodeFacts, resources: Mapping[str, str], conditions: Sequ
         **port,
         "conditions": list(conditions),
         "nodeInfo": {
-            "architecture": facts.architecture,
-            "operatingSystem": facts.os,
+            "architecture": facts.architecture or ARCHITECTURE,
+            "operatingSystem": facts.os or OS,
             "kubeletVersion": facts.version,
             "kubeProxyVersion": "",
             "bootID": "",
