@@ -21,6 +21,7 @@ class Spec(msgspec.Struct, rename="camel"):
     scheduling_gates: list[Json] | None = None
     overhead: dict[str, str] | None = None
     os: Json | None = None
+    image_pull_secrets: list[Json] | None = None
 
 
 class Status(msgspec.Struct):
