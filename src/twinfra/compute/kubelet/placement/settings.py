@@ -59,12 +59,12 @@ class PlacementSettings(SettingsGroup):
     failed_s: NonNegativeFloat = 300.0
     """A pod that we placed is taken from a node that was not ready for so long."""
 
-    wait_factor: NonNegativeFloat = 0.0
-    """A pod that we placed is taken from a site where it waits so many times longer than forecast;
-    0: never."""
+    wait_factor: NonNegativeFloat = 10.0
+    """A pod that we placed is taken from a site where it waits so many times longer than ranking
+    forecast; 0: never. Without ranking there is no forecast."""
 
     wait_least_s: NonNegativeFloat = 600.0
-    """But only after it has waited so long; also the limit where there was no forecast."""
+    """But only after it has waited in the queue for so long."""
 
     look_s: PositiveFloat = 5.0
     """Nodes and waiting pods are looked at so often."""

@@ -147,6 +147,16 @@ class World:
 
         return await self.until(there, f"pods at {wanted}")
 
+    async def until_replaced(self, old, node):
+        async def replaced():
+            found = {each["metadata"]["uid"]: each for each in await self.pods()}
+            gone = found.pop(old["metadata"]["uid"], old)
+            return gone["status"]["phase"] == "Failed" and any(
+                each["spec"].get("nodeName") == node for each in found.values()
+            )
+
+        await self.until(replaced, f"the new pod at {node}")
+
     async def until_event(self, reason, text):
         async def told():
             found = json.loads((await self.kubectl("get", "events", "-o", "json")).stdout)["items"]
@@ -253,8 +263,9 @@ async def test_the_ranking_decides_and_a_ranking_away_delays(world, gate, virtua
     assert found["metadata"]["annotations"]["twinfra.io/forecast-wait-s"] == "60"
 
 
-def evicting(running, site, node):
-    running(lambda client, recorder: Eviction(client, site, recorder, node, SETTINGS, SYSTEM_CLOCK))
+def evicting(running, site, node, **more):
+    settings = SETTINGS.model_copy(update=more)
+    running(lambda client, recorder: Eviction(client, site, recorder, node, settings, SYSTEM_CLOCK))
 
 
 def disruption(found):
@@ -282,16 +293,60 @@ async def test_a_jobs_pod_leaves_a_draining_site_once_its_job_is_gone(
     assert held["status"]["phase"] == "Pending"
     assert disruption(held)["reason"] == "SiteDrains"
     site.slow = False
-
-    async def replaced():
-        found = {each["metadata"]["uid"]: each for each in await world.pods()}
-        gone = found.pop(old["metadata"]["uid"], old)
-        return gone["status"]["phase"] == "Failed" and any(
-            each["spec"].get("nodeName") == second for each in found.values()
-        )
-
-    await world.until(replaced, "the new pod at the other site")
+    await world.until_replaced(old, second)
     await world.until_event("Evicted", "what made it makes a new one")
+
+
+@pytest.mark.story("A pod that asked for hardware and not for a site is evicted")
+async def test_a_jobs_pod_leaves_a_site_where_it_waits_longer_than_forecast(
+    world, running, gate, virtual_node
+):
+    first, second = virtual_node(), virtual_node()
+    ranker = FixedRanker()
+    ranker.answer = Ranked((first, second), wait_s={first: 2.0, second: 60.0})
+    gate(ranker)
+    await world.apply(job("work"))
+    (old,) = await world.until_bound(1, {first})
+    site = SiteOfJobs()
+    site.jobs.add(old["metadata"]["uid"])
+    site.slow = True
+    ranker.answer = Ranked((second,), refused={first: "its queue is long"})
+    evicting(running, site, first, wait_factor=1.0, wait_least_s=1.0)
+    told = await world.until_event("Evicted", "its job is ended")
+    assert told.startswith(f"waits at {first} for more than 2 s")
+    await world.until(lambda: len(site.deleted) > 2, "the site to be asked")
+    (held,) = await world.pods()
+    assert held["status"]["phase"] == "Pending"
+    assert disruption(held)["reason"] == "ForecastExceeded"
+    site.slow = False
+    await world.until_replaced(old, second)
+
+
+async def test_a_pod_stays_in_the_queue_when_its_data_comes_or_nothing_was_forecast(
+    world, running, gate, virtual_node
+):
+    node = virtual_node()
+    ranker = FixedRanker()
+    ranker.answer = Ranked((node,), wait_s={node: 1.0})
+    gate(ranker)
+    await world.apply(pod("for-data"), pod("late"))
+    await world.until_bound(2, {node})
+    ranker.answer = Ranked((node,))
+    await world.apply(pod("unforeseen"))
+    await world.until_bound(3, {node})
+    waiting = {"name": "main", "state": {"waiting": {"reason": "WaitingForData"}}}
+    rest = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
+    status = {"status": {"containerStatuses": [{**waiting, **rest}]}}
+    patch = ("patch", "pod", "for-data", "--subresource=status", "--type=merge")
+    await world.kubectl(*patch, "-p", json.dumps(status))
+    evicting(running, SiteOfJobs(), node, wait_factor=1.0, wait_least_s=1.0)
+
+    async def phases():
+        found = {each["metadata"]["name"]: each["status"]["phase"] for each in await world.pods()}
+        return found if found["late"] == "Failed" else None
+
+    found = await world.until(phases, "the late pod to fail")
+    assert (found["for-data"], found["unforeseen"]) == ("Pending", "Pending")
 
 
 @pytest.mark.story("a bare pod fails and says so")
