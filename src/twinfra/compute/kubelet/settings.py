@@ -55,14 +55,17 @@ class NodeSettings(BaseModel):
     )
     """Capacity where the site's ping says none."""
 
-    os: str = "linux"
-    """Operating system of the site's machines, as images spell it."""
+    os: str = ""
+    """Operating system of the site's machines, as images spell it; default: as the site's ping
+    says, else ``linux``."""
 
-    architecture: str = "amd64"
-    """Processor architecture of the site's machines, as images spell it."""
+    architecture: str = ""
+    """Processor architecture of the site's machines, as images spell it; default: as the site's
+    ping says, else ``amd64``."""
 
     cpu_level: str = ""
-    """Such as ``x86-64-v3``, published as ``twinfra.io/cpu-level``."""
+    """Such as ``x86-64-v3``, published as ``twinfra.io/cpu-level``; default: as the site's ping
+    says, else none."""
 
     sole_user: bool = False
     """Nobody else sends pods to this API: jobs there that no pod of this node has are ended. Off,

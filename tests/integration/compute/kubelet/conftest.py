@@ -307,6 +307,36 @@ async def house(context, issuer, settings, serving, tmp_path, backend, recorder)
 
 
 @pytest.fixture
+async def more_sites(context, house, serving, tmp_path):
+    """Make further sites beside `house`, each over its back end; gives their interLink APIs."""
+
+    async def make(name, backend):
+        ground = Ground(PlainRuntime(), isolated=True, network="none")
+        foundation = SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
+        await serving(build_plugin(context, name, foundation))
+        await serving(build_api(context, name))
+        return context.url(f"interlink@{name}")
+
+    return make
+
+
+@pytest.fixture
+async def kubelets(context, control_plane):
+    """Make virtual kubelets, not yet started; they and their nodes are gone after the test."""
+    made = []
+
+    def make(node, *more):
+        made.append(Kubelet(context, control_plane, node, *more))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.stop()
+        nodes = [word.partition("=")[0] for word in (each.node, *each.more[1::2])]
+        control_plane.kubectl("delete", "node", *nodes, "--ignore-not-found", check=False)
+
+
+@pytest.fixture
 def door(context, settings, control_plane, node_name):
     """A certificate for the node's own API that the control plane trusts."""
     shown = control_plane.kubelet_serving(node_name)

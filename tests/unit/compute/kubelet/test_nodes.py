@@ -16,6 +16,7 @@ from twinfra.compute.kubelet.model.node import (
     node_object,
     node_status,
     taints,
+    with_machine,
 )
 from twinfra.core.errors import InvalidRequest
 
@@ -30,6 +31,25 @@ def test_tells_the_sites_machines_when_labelled():
     assert found["kubernetes.io/arch"] == "arm64"
     assert found["twinfra.io/cpu-level"] == "x86-64-v3"
     assert found["virtual-node.interlink/type"] == "virtual-kubelet"
+
+
+@pytest.mark.parametrize(
+    ("told", "facts", "wanted"),
+    [
+        ({"architecture": "arm64"}, NodeFacts("n", "a"), ("linux", "arm64", None)),
+        ({}, NodeFacts("n", "a"), ("linux", "amd64", None)),
+        ({"os": ["x"], "architecture": "a b", "cpu_level": 3}, FACTS, ("linux", "arm64", None)),
+        (
+            {"os": "linux", "architecture": "amd64", "cpu_level": "x86-64-v4"},
+            NodeFacts("n", "a", cpu_level="x86-64-v2"),
+            ("linux", "amd64", "x86-64-v2"),
+        ),
+    ],
+)
+def test_a_setting_comes_before_the_ping_and_a_guess_after_it(told, facts, wanted):
+    found = labels(with_machine(facts, Ping.from_wire({"machine": told})))
+    keys = ("kubernetes.io/os", "kubernetes.io/arch", "twinfra.io/cpu-level")
+    assert tuple(found.get(key) for key in keys) == wanted
 
 
 def test_has_provider_id_and_system_taint_when_made():

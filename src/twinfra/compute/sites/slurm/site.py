@@ -38,6 +38,7 @@ from twinfra.compute.sites.ports import CHANGES, EXEC, LOGS, STATS
 from twinfra.compute.sites.settings import ComputeSettings
 from twinfra.compute.sites.slurm import script, states
 from twinfra.compute.sites.slurm.commands import SlurmCommands
+from twinfra.compute.sites.slurm.machines import Machines
 from twinfra.compute.sites.slurm.relay import ByteStreams, Relays
 from twinfra.compute.sites.slurm.settings import SlurmSettings
 from twinfra.compute.sites.slurm.store import MIGRATIONS, SlurmJob, SlurmStore
@@ -82,6 +83,7 @@ class SlurmSite:
         self._store, self._settings, self._clock = SlurmStore(database), settings, clock
         self._keeper, self._history = keeper, timedelta(seconds=history_s)
         self._commands = SlurmCommands(settings)
+        self._machines = Machines(self._commands, settings.partition)
         self._relays = Relays(self._commands, settings.python)
         self._changes = Changes()
         self._watch = Watch(self._commands, self._store, settings, self._changes, clock)
@@ -185,9 +187,9 @@ class SlurmSite:
         except SiteRejected as error:
             raise Unavailable(f"Slurm does not tell its nodes: {error.detail}") from error
         waiting = await self._watch.read_waiting()
-        return states.read_nodes(
-            nodes, waiting, self._clock.now(), gpu_resource=self._settings.gpu_resource
-        )
+        gpu, now = self._settings.gpu_resource, self._clock.now()
+        figures = states.read_nodes(nodes, waiting, now, gpu_resource=gpu)
+        return replace(figures, machine=await self._machines.kind())
 
     async def connect(self, native_id: str, port: int) -> ByteStreams:  # noqa: D102 - see the port
         job = await self._running(native_id)
