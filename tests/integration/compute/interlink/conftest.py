@@ -21,6 +21,8 @@ from twinfra.core.ids import new_uuid
 from twinfra.data.datasets.client import DatasetsClient
 from twinfra.data.datasets.wiring import build as build_datasets
 from twinfra.data.edge.wiring import build as build_edge
+from twinfra.data.transfers.wiring import build as build_transfers
+from twinfra.orchestration.catalogue.client import CatalogueClient, Provider
 from twinfra.orchestration.catalogue.wiring import build as build_catalogue
 from twinfra.testkit import servers
 from twinfra.testkit.images import BUSYBOX, busybox_image
@@ -30,6 +32,7 @@ from twinfra.testkit.serving import serving
 from twinfra.testkit.waiting import wait_for
 
 SITE = "hpc-b"
+OTHER = "edge-c"
 PROGRAM = Path(__file__).with_name("plugin_process.py")
 
 
@@ -186,11 +189,14 @@ DATA_SETTINGS = f"""
 [edge]
 fsync = "none"
 settle_s = 0.01
+peers_refresh_s = 1.0
+[transfers]
+retry_pause_s = 0.05
 [sites.{SITE}.plugin]
 data_fallback_s = 600
 status_fallback_s = 600
 """
-CENTRAL = (build_issuer, build_accounting, build_catalogue, build_datasets)
+CENTRAL = (build_issuer, build_accounting, build_catalogue, build_datasets, build_transfers)
 
 
 class Federation:
@@ -216,8 +222,8 @@ class Federation:
     def pods(self):
         return self.site.client(self.alice.source(self.context.url(f"interlink@{SITE}")))
 
-    async def put(self, path, body):
-        await self.http(f"edge@{SITE}").request("PUT", f"/dav{path}", data=body)
+    async def put(self, path, body, site=SITE):
+        await self.http(f"edge@{site}").request("PUT", f"/dav{path}", data=body)
 
     async def get(self, path):
         return (await self.http(f"edge@{SITE}").request("GET", f"/dav{path}")).body
@@ -231,6 +237,17 @@ class Federation:
         )
         await service.close()
 
+    async def register_edge(self, site):
+        """Register a site's edge and its storage, as the site itself does."""
+        url = self.context.url(f"edge@{site}")
+        await self.register_rse(site.upper(), site, url)
+        service = TokenClient.from_context(self.context, f"plugin@{site}")
+        target = self.context.url("catalogue")
+        provider = Provider(name=site, kind="edge", rse=site.upper(), edge_url=url)
+        http = self.http("catalogue", service.for_service(target))
+        await CatalogueClient(http).register(provider, ttl_s=3600)
+        await service.close()
+
     async def create(self, pod):
         await self.pods.create(PodCreateRequest(pod))
         return pod["metadata"]["uid"]
@@ -238,18 +255,20 @@ class Federation:
 
 @pytest.fixture
 async def federation(context, settings):
-    """Issuer, accounting, catalogue, datasets and an edge, all real, and the site as a process."""
+    """The central services, transfers too, and two edges, all real; the site is a process."""
     with context.home.settings_file.open("a") as file:
         file.write(DATA_SETTINGS)
     async with AsyncExitStack() as stack:
         stack.enter_context(servers.nats(context.home.nats, port=context.home.port("nats")))
         central = [build(context) for build in CENTRAL]
-        await stack.enter_async_context(serving(context, *central, build_edge(context, SITE)))
+        edges = [build_edge(context, site) for site in (SITE, OTHER)]
+        await stack.enter_async_context(serving(context, *central, *edges))
         alice = await sign_in_here(context, "alice")
         stack.push_async_callback(alice.close)
         site = SiteProcess(context)
         made = Federation(context, site, alice)
-        await made.register_rse(SITE.upper(), SITE, context.url(f"edge@{SITE}"))
+        for edge in (SITE, OTHER):
+            await made.register_edge(edge)
         await made.register_rse("FAR-AWAY", "far-away", "https://localhost:9")
         await site.start()
         stack.push_async_callback(site.close)
