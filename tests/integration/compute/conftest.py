@@ -1,4 +1,4 @@
-"""A site on a real Slurm, as ``twinfra site run`` runs it."""
+"""Sites of real containers: in a process that a test may kill, with neighbours, on real Slurm."""
 
 import asyncio
 import shutil
@@ -14,7 +14,9 @@ from twinfra.testkit.images import busybox_image
 from twinfra.testkit.ports import listening
 from twinfra.testkit.waiting import wait_for
 
-SITE = "hpc-b"
+from .federation import federated
+from .site_process import SITE, SiteProcess, shell
+
 WITHIN_S = 120.0
 
 
@@ -26,6 +28,32 @@ def layout(tmp_path_factory):
     busybox_image(folder / "layout", folder / "busybox")
     yield folder / "layout"
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def site(context, issuer, settings):
+    """The plug-in and the API server of a site, in one process."""
+    made = SiteProcess(context)
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def make_pod():
+    return shell
+
+
+@pytest.fixture
+def site_class():
+    return SiteProcess
+
+
+@pytest.fixture
+async def federation(context, settings):
+    """The central services, transfers too, and two edges, all real; the site is a process."""
+    async with federated(context) as made:
+        yield made
 
 
 @pytest.fixture

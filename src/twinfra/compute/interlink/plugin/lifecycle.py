@@ -163,6 +163,8 @@ class Lifecycle:
         staged = await self._kit.inputs.stage(request, self._kit.places(pod), resolved)
         if staged.missing:
             text = f"{staged.here} of {staged.here + staged.missing} files are at the site"
+            told = await self._kit.inputs.bring(pod, staged.lacking)
+            text = f"{text}; {told}" if told else text
             self._tell(run, pod, reports.waiting(pod.report, reports.WAITING_FOR_DATA, text))
             return Wait(self._kit.settings.data_fallback_s, reports.WAITING_FOR_DATA)
         return Next()
