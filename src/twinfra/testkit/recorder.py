@@ -1,5 +1,6 @@
 """Notes each request that reaches an application of ours, and passes it on."""
 
+import asyncio
 import json
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,7 +17,7 @@ HEADER = EXTENSIONS_HEADER.lower().encode()
 
 @dataclass(frozen=True)
 class Call:
-    """One request; ``body`` is its JSON, None where it has none."""
+    """One request; ``body`` is its JSON, None where it has none or was refused unread."""
 
     method: str
     path: str
@@ -46,18 +47,22 @@ class Recorder:
                 await app(scope, receive, send)
                 return
             pieces: list[bytes] = []
+            seen = asyncio.Event()
 
             async def receiving() -> "Message":
                 message = await receive()
                 pieces.append(message.get("body", b""))
-                if message["type"] == "http.request" and not message.get("more_body"):
+                if not message.get("more_body") and not seen.is_set():
                     self._note(scope, b"".join(pieces))
+                    seen.set()
                 return message
 
             async def sending(message: "Message") -> None:
                 await send(self._less(message))
 
             await app(scope, receiving, sending)
+            if not seen.is_set():  # refused before its body was read
+                self._note(scope, b"".join(pieces))
 
         return recorded
 

@@ -132,6 +132,10 @@ class KubeletSettings(SettingsGroup):
     """A missing ConfigMap or Secret is looked for again after the first, at most after the second.
     """
 
+    tokens_renewed_at: float = Field(default=0.8, gt=0, lt=1)
+    """A ServiceAccount's token in a running pod is renewed after this share of its life, as
+    Kubernetes' own kubelet does."""
+
     pod_identity: bool = True
     """Send a token of the pod's ServiceAccount, for the site alone, with each pod."""
 

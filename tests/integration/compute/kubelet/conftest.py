@@ -286,10 +286,20 @@ def recorded(recorder, service):
 
 
 @pytest.fixture
-async def house(context, issuer, settings, serving, tmp_path, backend, recorder):
+def founded(tmp_path):
+    """Return what a site over a back end stands on."""
+
+    def found(backend):
+        ground = Ground(PlainRuntime(), isolated=True, network="none")
+        return SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
+
+    return found
+
+
+@pytest.fixture
+async def house(context, issuer, settings, serving, founded, backend, recorder):
     """The site over its back end; `end_plugin` and `start_plugin` take it away and back."""
-    ground = Ground(PlainRuntime(), isolated=True, network="none")
-    foundation = SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
+    foundation = founded(backend)
     made = SiteHouse(context, issuer, foundation.site)
 
     async def start_plugin():

@@ -38,7 +38,6 @@ log = get_logger(__name__)
 Json = dict[str, Any]
 KEPT_S = 2.0
 IDENTITY_S = 3600
-RENEWED_AFTER = 0.8
 RESOURCES = {
     ObjectKind.CONFIG_MAP: CONFIG_MAPS,
     ObjectKind.SECRET: SECRETS,
@@ -116,10 +115,19 @@ class Objects:
         client: on the API server.
         clock: tells how old an answer is.
         services: of the cluster; none: containers are told none.
+        renewed_at: share of a token's life after which it is renewed.
     """
 
-    def __init__(self, client: KubeClient, clock: Clock, services: Services | None) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        clock: Clock,
+        services: Services | None,
+        *,
+        renewed_at: float = 0.8,
+    ) -> None:
         self._client, self._clock, self._services = client, clock, services
+        self._renewed_at = renewed_at
         self._kept: dict[tuple[str, Wanted], tuple[float, asyncio.Task[Json | None]]] = {}
 
     async def find(self, pod: Json) -> Found:
@@ -141,8 +149,8 @@ class Objects:
     async def tokens(self, pod: Json) -> tuple[dict[TokenWanted, str], float | None]:
         """Return the tokens that a pod's volumes ask for, and when the first is to be renewed [s].
 
-        The moment is on the clock's monotonic scale: after 80 % of the shortest life, counted from
-        the question. Our clock may be off: what it shows is compared with nothing.
+        The moment is on the clock's monotonic scale: after a share of the shortest life, counted
+        from the question. Our clock may be off: what it shows is compared with nothing.
         """
         found: dict[TokenWanted, str] = {}
         renew_at_s: float | None = None
@@ -150,7 +158,7 @@ class Objects:
             audiences = [wanted.audience] if wanted.audience else []
             asked_at_s = self._clock.monotonic()
             made = await self._token(pod, audiences, wanted.expires_s)
-            at_s = asked_at_s + RENEWED_AFTER * _life_s(made, wanted.expires_s)
+            at_s = asked_at_s + self._renewed_at * _life_s(made, wanted.expires_s)
             renew_at_s = at_s if renew_at_s is None else min(renew_at_s, at_s)
             found[wanted] = made.token
         return found, renew_at_s
