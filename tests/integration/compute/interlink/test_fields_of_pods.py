@@ -41,6 +41,7 @@ def mount(name, path, **more):
 
 
 @pytest.mark.story("emptyDir (also medium Memory), subPath, items and modes")
+@pytest.mark.story("workingDir")
 async def test_volumes_in_memory_and_parts_of_volumes_are_shared(site, make_pod):
     init = {
         "name": "prepare", "image": "busybox:latest",
@@ -51,13 +52,14 @@ async def test_volumes_in_memory_and_parts_of_volumes_are_shared(site, make_pod)
     script = (
         "cat /part/f /mem/m; df -k /mem | tail -1 | awk '{print $2}'; echo new > /part/g;"
         "cat /all/a/deep/g; grep db.local /etc/hosts; touch /tmp/x 2>&1 | head -1;"
-        "dd if=/dev/zero of=/mem/big bs=1M count=3 2>/dev/null || echo full"
+        "dd if=/dev/zero of=/mem/big bs=1M count=3 2>/dev/null || echo full; pwd; cat f"
     )
     container = {
         "volumeMounts": [mount("v", "/all"), mount("v", "/part", subPathExpr="$(A)/deep"),
                          mount("mem", "/mem")],
         "env": [{"name": "A", "value": "a"}],
         "securityContext": {"readOnlyRootFilesystem": True},
+        "workingDir": "/part",
     }  # fmt: skip
     pod = make_pod(
         script, container=container, initContainers=[_same_image(init, make_pod)],
@@ -70,7 +72,7 @@ async def test_volumes_in_memory_and_parts_of_volumes_are_shared(site, make_pod)
     assert found[:4] == ["from-init", "kept", "2048", "new"]
     assert found[4] == "10.1.2.3 db.local"
     assert found[5].startswith("touch: ")  # no writable place but the volumes
-    assert found[6] == "full"
+    assert found[6:] == ["full", "/part", "from-init"]
 
 
 def _same_image(init, make_pod):
