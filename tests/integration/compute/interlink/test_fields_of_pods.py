@@ -2,10 +2,13 @@
 
 import base64
 import json
+import os
+import re
 
 import pytest
 
 from twinfra.compute.interlink.client import PodCreateRequest, PodPhase
+from twinfra.core.errors import SiteRejected
 
 SITE = "hpc-b"
 
@@ -119,6 +122,28 @@ async def test_a_claim_outlives_its_pods(site, make_pod):
         report, found = await ended(site, pod)
         assert report.phase is PodPhase.SUCCEEDED
     assert found == ["kept"]
+
+
+@pytest.mark.story("securityContext runAsUser/fsGroup checked against the mapping")
+async def test_22_the_sites_own_user_runs_and_another_is_refused_by_name(site, make_pod):
+    own, other = os.geteuid(), os.geteuid() + 4321
+    groups = {"runAsGroup": os.getegid(), "fsGroup": os.getegid()}
+    mapped = make_pod(
+        "id -u; id -g", container={"securityContext": {"runAsUser": own}}, securityContext=groups
+    )
+    report, found = await ended(site, mapped)
+    assert report.phase is PodPhase.SUCCEEDED, report
+    assert found == [str(own), str(os.getegid())]
+    refused = {
+        "spec.containers[0].securityContext.runAsUser": {
+            "container": {"securityContext": {"runAsUser": other}}
+        },
+        "spec.securityContext.runAsUser": {"securityContext": {"runAsUser": other}},
+        "spec.securityContext.fsGroup": {"securityContext": {"fsGroup": other}},
+    }
+    for field, asked in refused.items():
+        with pytest.raises(SiteRejected, match=re.escape(field)):
+            await site.client().create(PodCreateRequest(make_pod("true", **asked)))
 
 
 @pytest.mark.story("env (valueFrom, envFrom, downward API)")

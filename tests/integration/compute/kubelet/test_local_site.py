@@ -1,5 +1,7 @@
 """Pods of a real control plane as real containers of a local site, under keepers."""
 
+import os
+
 import pytest
 
 from twinfra.compute.interlink.client import LogRequest
@@ -88,3 +90,16 @@ async def test_each_file_has_the_mode_that_its_item_asks_for(pods, node, house):
     assert ended["status"]["phase"] == "Succeeded", ended["status"]
     said = (await pods.kubectl("logs", "train-0")).stdout
     assert dict(line.split() for line in said.splitlines()) == wanted
+
+
+@pytest.mark.story("securityContext runAsUser/fsGroup checked against the mapping")
+async def test_22_another_user_than_the_sites_is_refused_by_an_event(pods, node, house):
+    own, other = os.geteuid(), os.geteuid() + 4321
+    await pods.create("own", container=shell("id -u"), securityContext={"runAsUser": own})
+    ended = await pods.until_phase("own", "Succeeded", "Failed")
+    assert ended["status"]["phase"] == "Succeeded", ended["status"]
+    assert (await pods.kubectl("logs", "own")).stdout == f"{own}\n"
+    for name, field in (("user", "runAsUser"), ("group", "fsGroup")):
+        await pods.create(name, container=shell("true"), securityContext={field: other})
+        await pods.until_event(name, "ProviderCreateFailed", f"spec.securityContext.{field}")
+        await pods.until_phase(name, "Failed")
