@@ -2,10 +2,13 @@
 
 import base64
 import json
+import os
+import re
 
 import pytest
 
 from twinfra.compute.interlink.client import PodCreateRequest, PodPhase
+from twinfra.core.errors import SiteRejected
 
 SITE = "hpc-b"
 
@@ -41,6 +44,7 @@ def mount(name, path, **more):
 
 
 @pytest.mark.story("emptyDir (also medium Memory), subPath, items and modes")
+@pytest.mark.story("workingDir")
 async def test_volumes_in_memory_and_parts_of_volumes_are_shared(site, make_pod):
     init = {
         "name": "prepare", "image": "busybox:latest",
@@ -51,13 +55,14 @@ async def test_volumes_in_memory_and_parts_of_volumes_are_shared(site, make_pod)
     script = (
         "cat /part/f /mem/m; df -k /mem | tail -1 | awk '{print $2}'; echo new > /part/g;"
         "cat /all/a/deep/g; grep db.local /etc/hosts; touch /tmp/x 2>&1 | head -1;"
-        "dd if=/dev/zero of=/mem/big bs=1M count=3 2>/dev/null || echo full"
+        "dd if=/dev/zero of=/mem/big bs=1M count=3 2>/dev/null || echo full; pwd; cat f"
     )
     container = {
         "volumeMounts": [mount("v", "/all"), mount("v", "/part", subPathExpr="$(A)/deep"),
                          mount("mem", "/mem")],
         "env": [{"name": "A", "value": "a"}],
         "securityContext": {"readOnlyRootFilesystem": True},
+        "workingDir": "/part",
     }  # fmt: skip
     pod = make_pod(
         script, container=container, initContainers=[_same_image(init, make_pod)],
@@ -70,7 +75,7 @@ async def test_volumes_in_memory_and_parts_of_volumes_are_shared(site, make_pod)
     assert found[:4] == ["from-init", "kept", "2048", "new"]
     assert found[4] == "10.1.2.3 db.local"
     assert found[5].startswith("touch: ")  # no writable place but the volumes
-    assert found[6] == "full"
+    assert found[6:] == ["full", "/part", "from-init"]
 
 
 def _same_image(init, make_pod):
@@ -117,6 +122,28 @@ async def test_a_claim_outlives_its_pods(site, make_pod):
         report, found = await ended(site, pod)
         assert report.phase is PodPhase.SUCCEEDED
     assert found == ["kept"]
+
+
+@pytest.mark.story("securityContext runAsUser/fsGroup checked against the mapping")
+async def test_22_the_sites_own_user_runs_and_another_is_refused_by_name(site, make_pod):
+    own, other = os.geteuid(), os.geteuid() + 4321
+    groups = {"runAsGroup": os.getegid(), "fsGroup": os.getegid()}
+    mapped = make_pod(
+        "id -u; id -g", container={"securityContext": {"runAsUser": own}}, securityContext=groups
+    )
+    report, found = await ended(site, mapped)
+    assert report.phase is PodPhase.SUCCEEDED, report
+    assert found == [str(own), str(os.getegid())]
+    refused = {
+        "spec.containers[0].securityContext.runAsUser": {
+            "container": {"securityContext": {"runAsUser": other}}
+        },
+        "spec.securityContext.runAsUser": {"securityContext": {"runAsUser": other}},
+        "spec.securityContext.fsGroup": {"securityContext": {"fsGroup": other}},
+    }
+    for field, asked in refused.items():
+        with pytest.raises(SiteRejected, match=re.escape(field)):
+            await site.client().create(PodCreateRequest(make_pod("true", **asked)))
 
 
 @pytest.mark.story("env (valueFrom, envFrom, downward API)")

@@ -82,6 +82,18 @@ async def test_logs_shows_the_part_that_is_asked_for(pods, node):
     assert await logs(pods, f"--since-time={since}") == "three\nfour\n"
 
 
+@pytest.mark.story("containerLogs: since, as kubectl logs --since asks for it")
+async def test_logs_shows_what_is_new_enough_while_the_container_runs(pods, node):
+    await pods.create(container=shell("echo old; sleep 4; while :; do echo new; sleep 0.2; done"))
+
+    async def said():
+        return "new" in (await pods.kubectl("logs", "train-0", check=False)).stdout
+
+    await wait_for(said, timeout_s=WITHIN_S, what="its later lines")
+    assert set((await logs(pods, "--since=2s")).split()) == {"new"}
+    assert (await logs(pods, "--since=1h")).startswith("old\nnew\n")
+
+
 @pytest.mark.story("`kubectl logs/exec/attach/port-forward/cp/delete/drain`")
 async def test_logs_shows_the_run_before_when_a_container_was_started_again(pods, node):
     script = "if mkdir /keep/seen 2>/dev/null; then echo first; exit 1; fi; echo second"

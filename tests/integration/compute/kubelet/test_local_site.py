@@ -1,5 +1,6 @@
 """Pods of a real control plane as real containers of a local site, under keepers."""
 
+import os
 import platform
 import re
 import subprocess
@@ -84,3 +85,47 @@ async def test_ends_the_container_when_the_pod_is_deleted(pods, node, house):
         return not await house.status([{**ref, "status": {"phase": "Running"}}])
 
     assert await wait_for(forgotten, timeout_s=60, what="the site forgetting the pod")
+
+
+@pytest.mark.story("modes of single items: configMap, secret, projected, downwardAPI")
+async def test_each_file_has_the_mode_that_its_item_asks_for(pods, node, house):
+    await pods.kubectl("create", "secret", "generic", "s", "--from-literal=k=v")
+    await pods.kubectl("create", "configmap", "c", "--from-literal=run=true", "--from-literal=b=1")
+    field = {"fieldRef": {"fieldPath": "metadata.name"}}
+    sources = [
+        {"secret": {"name": "s", "items": [{"key": "k", "path": "deep/key", "mode": 0o400}]}},
+        {"configMap": {"name": "c", "items": [{"key": "run", "path": "run", "mode": 0o555},
+                                              {"key": "b", "path": "plain"}]}},
+        {"downwardAPI": {"items": [{"path": "name", "mode": 0o600, **field}]}},
+    ]  # fmt: skip
+    single = [{"key": "run", "path": "run", "mode": 0o500}, {"key": "b", "path": "plain"}]
+    info = [{"path": "name", "mode": 0o604, **field}]
+    volumes = [
+        {"name": "all", "projected": {"sources": sources, "defaultMode": 0o640}},
+        {"name": "map", "configMap": {"name": "c", "items": single, "defaultMode": 0o444}},
+        {"name": "info", "downwardAPI": {"items": info}},
+    ]
+    mounts = [{"name": each["name"], "mountPath": f"/{each['name']}"} for each in volumes]
+    wanted = {
+        "/all/deep/key": "400", "/all/run": "555", "/all/plain": "640", "/all/name": "600",
+        "/map/run": "500", "/map/plain": "444", "/info/name": "604",
+    }  # fmt: skip
+    script = f"stat -L -c '%n %a' {' '.join(wanted)}"
+    await pods.create(container=shell(script, volumeMounts=mounts), volumes=volumes)
+    ended = await pods.until_phase("train-0", "Succeeded", "Failed")
+    assert ended["status"]["phase"] == "Succeeded", ended["status"]
+    said = (await pods.kubectl("logs", "train-0")).stdout
+    assert dict(line.split() for line in said.splitlines()) == wanted
+
+
+@pytest.mark.story("securityContext runAsUser/fsGroup checked against the mapping")
+async def test_22_another_user_than_the_sites_is_refused_by_an_event(pods, node, house):
+    own, other = os.geteuid(), os.geteuid() + 4321
+    await pods.create("own", container=shell("id -u"), securityContext={"runAsUser": own})
+    ended = await pods.until_phase("own", "Succeeded", "Failed")
+    assert ended["status"]["phase"] == "Succeeded", ended["status"]
+    assert (await pods.kubectl("logs", "own")).stdout == f"{own}\n"
+    for name, field in (("user", "runAsUser"), ("group", "fsGroup")):
+        await pods.create(name, container=shell("true"), securityContext={field: other})
+        await pods.until_event(name, "ProviderCreateFailed", f"spec.securityContext.{field}")
+        await pods.until_phase(name, "Failed")

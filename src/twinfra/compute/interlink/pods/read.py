@@ -133,11 +133,18 @@ class _Reader:
         cpus, memory_bytes, gpus, limits = read_resources(
             body, where, default_cpus=defaults.cpus, default_memory_bytes=defaults.memory_bytes
         )
-        security = {**self.security, **as_object(body.get("securityContext") or {}, where)}
-        uid = _id(security.get("runAsUser"), f"{where}.securityContext.runAsUser")
-        gid = _id(security.get("runAsGroup"), f"{where}.securityContext.runAsGroup")
-        self.rules.check_user(uid, f"{where}.securityContext.runAsUser")
-        self.rules.check_group(gid, f"{where}.securityContext.runAsGroup")
+        own = as_object(body.get("securityContext") or {}, where)
+        security = {**self.security, **own}
+        user_at, group_at = (
+            f"{where if field in own else 'spec'}.securityContext.{field}"
+            for field in ("runAsUser", "runAsGroup")
+        )
+        uid, gid = (
+            _id(security.get("runAsUser"), user_at),
+            _id(security.get("runAsGroup"), group_at),
+        )
+        self.rules.check_user(uid, user_at)
+        self.rules.check_group(gid, group_at)
         return ContainerRequest(
             name=body["name"],
             image=image,

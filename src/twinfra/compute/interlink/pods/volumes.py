@@ -5,6 +5,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -118,7 +119,25 @@ def _volume(
         return Volume(name, _files(source, given, f"{where}.secret", wanted, encoded=True))
     source = as_object(volume.get("projected") or volume.get("downwardAPI") or {}, where)
     given = _given((entry.projected_maps for entry in containers), name)
-    return Volume(name, _files({**source, "items": None}, given, where, name))
+    modes = _item_modes(volume, where)
+    files = _files({**source, "items": None}, given, where, name)
+    return Volume(name, tuple(replace(f, mode=modes.get(f.path, f.mode)) for f in files))
+
+
+def _item_modes(volume: Json, where: str) -> dict[str, int]:
+    """Return the modes of single files by path: the map of files that came along has none."""
+    projected = as_object(volume.get("projected") or {}, f"{where}.projected")
+    sources = objects(projected.get("sources"), f"{where}.projected.sources")
+    found = {}
+    for source in (*sources, {"downwardAPI": volume.get("downwardAPI")}):
+        for kind in ("secret", "configMap", "downwardAPI"):
+            body = as_object(source.get(kind) or {}, f"{where}.{kind}")
+            for index, item in enumerate(objects(body.get("items"), f"{where}.{kind}.items")):
+                at = f"{where}.{kind}.items[{index}]"
+                if item.get("mode") is not None:
+                    path = safe_path(text(item.get("path"), f"{at}.path"), f"{at}.path")
+                    found[path] = _mode(item["mode"], DEFAULT_MODE, f"{at}.mode")
+    return found
 
 
 def _empty(source: Json, name: str, where: str, rules: Rules) -> Volume:
