@@ -17,7 +17,7 @@ from twinfra.core.errors import TwinfraError
 COMMANDS: Mapping[str, str] = {
     "up": "Run a whole federation on this machine.",
     "down": "End the federation that up runs, its jobs included.",
-    "serve": "Run one central service, or all of them (hub).",
+    "serve": "Run one service, or all central ones (hub).",
     "site": "Run and inspect a site: edge, plug-in, interLink API.",
     "kubelet": "Show sites as nodes of a Kubernetes cluster.",
     "settings": "Show every setting, its value and where it came from.",

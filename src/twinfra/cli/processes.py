@@ -15,6 +15,7 @@ from twinfra.core.supervisor import Child
 from twinfra.core.telemetry import configure_logging
 
 HUB = "hub"
+INTERLINK = "interlink"
 WIRING: Mapping[str, str] = {
     "issuer": "twinfra.access.issuer.wiring",
     "catalogue": "twinfra.orchestration.catalogue.wiring",
@@ -37,9 +38,32 @@ def central_services(context: Context, name: str) -> list[Service]:
         InvalidRequest: there is no such service.
     """
     if name != HUB and name not in WIRING:
-        raise InvalidRequest(f"no service {name!r}; there are: {', '.join((HUB, *WIRING))}")
+        there = ", ".join((HUB, *WIRING, f"{INTERLINK}@SITE"))
+        raise InvalidRequest(f"no service {name!r}; there are: {there}")
     chosen = WIRING if name == HUB else [name]
     return [importlib.import_module(WIRING[each]).build(context) for each in chosen]
+
+
+def interlink_api(context: Context, site: str) -> Service:
+    """Build the interLink API server of a site alone, before the plug-in that its settings name.
+
+    Args:
+        context: of the process.
+        site: its name in the settings; empty: the only one there.
+
+    Raises:
+        InvalidRequest: there is no such site, or more than one and none was named.
+    """
+    known = site_names(context.home)
+    name = site or (known[0] if len(known) == 1 else "")
+    if name not in known:
+        wanted = f"no site {site!r}" if site else f"name a site, as {INTERLINK}@SITE"
+        there = ", ".join(known) or "none"
+        raise InvalidRequest(f"{wanted}; in {context.home.settings_file} there are: {there}")
+    built: Service = importlib.import_module("twinfra.compute.interlink.wiring").build_api(
+        context, name
+    )
+    return built
 
 
 def run_process(context: Context, name: str, services: list[Service]) -> None:

@@ -26,7 +26,7 @@ from twinfra.compute.kubelet.pods.orphans import Orphans
 from twinfra.compute.kubelet.pods.record import PodRecord
 from twinfra.compute.kubelet.pods.renewal import Renewal
 from twinfra.compute.kubelet.pods.writer import StatusWriter
-from twinfra.compute.kubelet.ports import Door
+from twinfra.compute.kubelet.ports import Door, Sizes
 from twinfra.compute.kubelet.settings import KubeletSettings
 from twinfra.core.errors import TwinfraError
 from twinfra.core.telemetry import get_logger
@@ -51,6 +51,7 @@ class Shared:
     open_door: OpenDoor | None = None
     root_ca: str = ""
     placement: PlacementSettings | None = None
+    sizes: Sizes | None = None
 
 
 class VirtualNode:
@@ -158,6 +159,7 @@ class VirtualNode:
         node = NodeController(
             shared.client, self._remote, self._facts, door, settings, clock, heard
         )
+        node.sizes = shared.sizes
         view = NodeView(
             origin=origin,
             audience=self._audience,

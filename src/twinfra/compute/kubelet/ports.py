@@ -42,6 +42,14 @@ class Remote(Protocol):
         ...
 
 
+class Sizes(Protocol):
+    """Knows how big sites are, besides what they say themselves."""
+
+    async def size(self, site: str) -> Ping:
+        """Return what is known of a site's size; within a bounded time, and without an error."""
+        ...
+
+
 class Door(Protocol):
     """The kubelet's HTTPS API; package ``door`` has it.
 

@@ -53,7 +53,7 @@ class NodeSettings(BaseModel):
     resources: dict[str, str] = Field(
         default_factory=lambda: {"cpu": "100", "memory": "3000G", "pods": "10000"}
     )
-    """Capacity where the site's ping says none."""
+    """Capacity where neither the site's ping nor the catalogue says any."""
 
     os: str = ""
     """Operating system of the site's machines, as images spell it; default: as the site's ping
@@ -97,6 +97,13 @@ class KubeletSettings(SettingsGroup):
 
     ping_failures: PositiveInt = 2
     """A node is not ready after so many pings in turn without an answer."""
+
+    catalogue: bool = False
+    """Ask the federation's catalogue how big a site is where its ping does not say so. The site is
+    the one of the node's label ``twinfra.io/site``, else of its name."""
+
+    catalogue_s: PositiveFloat = 60.0
+    """The catalogue is asked for a site so often."""
 
     heartbeat_s: PositiveFloat = 300.0
     """A node's status is written so often though nothing changed."""

@@ -19,16 +19,18 @@ from twinfra.compute.kubelet.kube.model import Thing
 from twinfra.compute.kubelet.kube.resources import NAMESPACES
 from twinfra.compute.kubelet.model.node import NodeFacts
 from twinfra.compute.kubelet.node import OpenDoor, Shared, VirtualNode
+from twinfra.compute.kubelet.nodes.catalogue import CatalogueSizes
 from twinfra.compute.kubelet.placement.settings import PlacementSettings
 from twinfra.compute.kubelet.placement.wiring import placement
 from twinfra.compute.kubelet.pods.objects import Services
-from twinfra.compute.kubelet.ports import Door
+from twinfra.compute.kubelet.ports import Door, Sizes
 from twinfra.compute.kubelet.settings import KubeletSettings, NodeSettings
 from twinfra.core.errors import Conflict, InvalidRequest, TwinfraError
 from twinfra.core.http.client import HttpClient, TokenSource
 from twinfra.core.service import Callback, Context, Service
 from twinfra.core.telemetry import get_logger
 from twinfra.core.tls import client_context
+from twinfra.orchestration.catalogue.client import CatalogueClient
 
 log = get_logger(__name__)
 
@@ -66,6 +68,10 @@ def build(
     tokens = TokenClient.from_context(ctx, SERVICE)
     replica = identity or settings.identity or _identity(ctx)
     api = (settings.api_host, settings.api_port) if settings.api_host else None
+    http = None
+    if settings.catalogue:
+        url = ctx.url("catalogue")
+        http = HttpClient(url, tls=ctx.tls_client(), token=tokens.for_service(url))
     shared = Shared(
         client=client,
         recorder=EventRecorder(client, ctx.clock, per_s=settings.events_per_s),
@@ -76,6 +82,7 @@ def build(
         open_door=_doors(ctx, client, alone=len(named) == 1),
         root_ca=settings.api_ca_file.read_text() if settings.api_ca_file else "",
         placement=ctx.settings(PlacementSettings),
+        sizes=_sizes(http, ctx, settings),
     )
     made = [_node(ctx, shared, name, node, tokens) for name, node in named.items()]
     lock = FileLock(ctx.home.root / f"kubelet-{_short(replica)}.lock")
@@ -89,8 +96,20 @@ def build(
         name=SERVICE,
         background=background,
         start=[_locking(lock, replica)],
-        stop=[*(node.close for node in made), tokens.close, client.close, _unlocking(lock)],
+        stop=[
+            *(node.close for node in made),
+            *([http.close] if http else []),
+            tokens.close,
+            client.close,
+            _unlocking(lock),
+        ],
     )
+
+
+def _sizes(http: HttpClient | None, ctx: Context, settings: KubeletSettings) -> Sizes | None:
+    if http is None:
+        return None
+    return CatalogueSizes(CatalogueClient(http), ctx.clock, every_s=settings.catalogue_s)
 
 
 def _doors(ctx: Context, client: KubeClient, *, alone: bool) -> OpenDoor | None:

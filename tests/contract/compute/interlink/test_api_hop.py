@@ -8,12 +8,12 @@ import json
 import time
 
 import pytest
-from aiohttp import web
 
 from twinfra.compute.interlink.wiring import build_api
 
+from .conftest import UID
+
 SITE = "hpc-b"
-UID = "7c1f0d52-6f2e-4b7e-9f0e-2f4f6a8d1c11"
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -89,43 +89,6 @@ LOGS = {
         "SinceTime": "0001-01-01T00:00:00Z",
     },
 }
-
-
-class Stranger:
-    """A plug-in of somebody else: records what it gets, answers what it was told."""
-
-    def __init__(self):
-        self.seen = []
-        self.answers = {
-            "/create": (200, json.dumps({"PodUID": UID, "PodJID": "48213"}).encode()),
-            "/delete": (200, b"deleted"),
-            "/status": (200, b"[]"),
-            "/getLogs": (200, b"line 1\nline 2\n"),
-        }
-
-    async def handle(self, request):
-        body = await request.read()
-        self.seen.append((request.method, request.path, body, dict(request.headers)))
-        status, answer = self.answers[request.path]
-        return web.Response(status=status, body=answer)
-
-    def calls(self, path):
-        return [call for call in self.seen if call[1] == path]
-
-
-@pytest.fixture
-async def stranger():
-    made = Stranger()
-    app = web.Application()
-    app.router.add_route("*", "/{any}", made.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.port = site._server.sockets[0].getsockname()[1]
-    made.stop = runner.cleanup
-    yield made
-    await runner.cleanup()
 
 
 @pytest.fixture

@@ -1,10 +1,16 @@
 """The node object of a site on a real control plane."""
 
 import asyncio
+import json
+from dataclasses import replace
 
 import pytest
 
 from twinfra.compute.sites.model import SiteFigures
+from twinfra.core.http.client import HttpClient
+from twinfra.orchestration.catalogue.client import CatalogueClient, Provider
+from twinfra.orchestration.catalogue.model import Gpu, Resources
+from twinfra.orchestration.catalogue.wiring import build as build_catalogue
 
 pytestmark = [pytest.mark.slow, pytest.mark.real("kubernetes"), pytest.mark.timeout(300)]
 
@@ -44,6 +50,46 @@ async def test_capacity_follows_when_the_site_grows(node, house, control_plane):
     capacity = await house.until(grown)
     assert capacity["nvidia.com/gpu"] == "8"
     assert capacity["memory"] in {str(512 << 30), "512Gi"}
+
+
+@pytest.mark.story("capacity that follows the site's ping and the catalogue")
+async def test_capacity_follows_the_catalogue_where_the_ping_names_none(
+    context, house, kubelet, node_name, serving, issuer, control_plane
+):
+    house.site.figures = SiteFigures()
+    with context.home.settings_file.open("r+") as file:
+        text = file.read().replace("[kubelet]", "[kubelet]\ncatalogue = true\ncatalogue_s = 0.5")
+        file.seek(0)
+        file.write(text)
+    await serving(build_catalogue(context))
+    url = context.url("catalogue")
+
+    async def source():
+        return issuer.service_token(f"plugin@{node_name}", aud=url)
+
+    http = HttpClient(url, tls=context.tls_client(), token=source)
+    house.clients.append(http)
+    catalogue = CatalogueClient(http)
+
+    async def until_has(**wanted):
+        async def there():
+            done = await asyncio.to_thread(
+                control_plane.kubectl, "get", "node", node_name, "-o", "json", check=False
+            )
+            has = {} if done.returncode else json.loads(done.stdout)["status"]["capacity"]
+            return has if wanted.items() <= has.items() else None
+
+        return await house.until(there)
+
+    site = Provider(node_name, "hpc", "HPC", house.api, house.api)
+    size = Resources(96, 384 << 30, (Gpu("nvidia.com/gpu", 4),))
+    await catalogue.register(replace(site, resources=size))
+    kubelet.start()
+    await until_has(cpu="96", memory=str(384 << 30), **{"nvidia.com/gpu": "4"})
+    await catalogue.register(replace(site, resources=Resources(48, 384 << 30)))
+    await until_has(cpu="48", memory=str(384 << 30))
+    house.site.figures = SiteFigures(cpus=12)
+    await until_has(cpu="12", memory=str(384 << 30))
 
 
 @pytest.mark.story("Plug-in stopped: Ready=False, InterlinkConnectivity=False, then back to True")

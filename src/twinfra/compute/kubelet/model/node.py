@@ -17,6 +17,7 @@ NO_SCHEDULE = {"key": "virtual-node.interlink/no-schedule", "value": "true", "ef
 EFFECTS = frozenset({"NoSchedule", "PreferNoSchedule", "NoExecute"})
 PING_ANNOTATION = "interlink.virtual-kubelet.io/ping-response"
 OUR_TAINTS = "twinfra.io/taints"
+SITE_LABEL = "twinfra.io/site"
 CPU_LEVEL = "twinfra.io/cpu-level"
 FEATURES = ("ExtendWebSocketsToKubelet",)
 """What our kubelet API can do that an API server must be told, sorted (Kubernetes 1.36, KEP-4006):
@@ -55,6 +56,11 @@ class NodeFacts:
     taints: Sequence[Json] = ()
     resources: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def site(self) -> str:
+        """The name of its site in the federation."""
+        return self.labels.get(SITE_LABEL, self.name)
+
 
 def with_machine(facts: NodeFacts, told: Ping) -> NodeFacts:
     """Return the facts with the site's machines: as set, else as the ping says."""
@@ -63,6 +69,17 @@ def with_machine(facts: NodeFacts, told: Ping) -> NodeFacts:
         os=facts.os or told.os,
         architecture=facts.architecture or told.architecture,
         cpu_level=facts.cpu_level or told.cpu_level,
+    )
+
+
+def completed(ping: Ping, known: Ping) -> Ping:
+    """Return a ping with the size that it leaves out from what else is known of the site."""
+    return replace(
+        ping,
+        cpus=known.cpus if ping.cpus is None else ping.cpus,
+        memory_bytes=known.memory_bytes if ping.memory_bytes is None else ping.memory_bytes,
+        accelerators=ping.accelerators or known.accelerators,
+        architecture=ping.architecture or known.architecture,
     )
 
 

@@ -20,6 +20,7 @@ from twinfra.compute.kubelet.model.node import (
     PING_ANNOTATION,
     NodeFacts,
     capacity,
+    completed,
     conditions,
     labels,
     machine_of,
@@ -28,7 +29,7 @@ from twinfra.compute.kubelet.model.node import (
     taints,
     with_machine,
 )
-from twinfra.compute.kubelet.ports import Door, Remote
+from twinfra.compute.kubelet.ports import Door, Remote, Sizes
 from twinfra.compute.kubelet.settings import KubeletSettings
 from twinfra.core.errors import Conflict, NotFound, TwinfraError
 from twinfra.core.telemetry import get_logger
@@ -88,6 +89,8 @@ class NodeController:
         self._client, self._remote, self._facts, self._door = client, remote, facts, door
         self._settings, self._clock, self._heard = settings, clock, heard
         self._set, self._told = facts, Ping()
+        self.sizes: Sizes | None = None
+        """Says how big the site is where its ping does not; none: the settings do."""
         self._resources = dict(facts.resources)
         self._conditions: dict[str, tuple[str, str]] = {}
         self._written: Json = {}
@@ -110,8 +113,11 @@ class NodeController:
     async def _round(self) -> None:
         ping, trouble = await self._ping()
         if ping is not None:
-            self._resources = capacity(self._resources, ping)
-            self._told = ping if ping.architecture else self._told
+            told = ping
+            if self.sizes is not None:
+                told = completed(ping, await self.sizes.size(self._facts.site))
+            self._resources = capacity(self._resources, told)
+            self._told = told if told.architecture else self._told
             self._facts = with_machine(self._set, self._told)
             self._heard(ping.extensions)
         elif self._failures < self._settings.ping_failures and self._conditions:
