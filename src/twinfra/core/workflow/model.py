@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 
 class WorkState(StrEnum):
     """The life of a piece of work."""
@@ -60,7 +58,8 @@ class Fail:
 Outcome = Next | Goto | Wait | Done | Fail
 
 
-Write = Callable[[AsyncConnection], Awaitable[None]]
+Write = Callable[[Any], Awaitable[None]]
+"""Given the connection of the transaction."""
 
 
 @dataclass
