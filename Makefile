@@ -7,7 +7,6 @@ NAME ?=
 TESTS ?=
 # the tests that share a real Kubernetes control plane: a part of their own
 PODS := $(wildcard tests/integration/benchmarks tests/integration/compute/kubelet \
-  tests/integration/compute/foreign \
   tests/integration/compute/sites/*slurm* tests/integration/testkit)
 
 .DEFAULT_GOAL := help

@@ -103,8 +103,12 @@ class Database:
                 options["connect_args"] = {"options": f"-csearch_path={schema}"}
         self.engine: AsyncEngine = create_async_engine(parsed, **options)
         self._writer = asyncio.Lock()
+        reading: dict[str, Any] = {_READ_ONLY: True}
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        else:
+            reading |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reading = self.engine.execution_options(**reading)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -119,13 +123,8 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Open a view for reading: all its answers are of one moment, and it refuses to write."""
-        options: dict[str, Any] = {_READ_ONLY: True}
-        if not self.is_sqlite:
-            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        async with self.engine.connect() as connection:
-            marked = await connection.execution_options(**options)
-            async with marked.begin():
-                yield marked
+        async with self._reading.begin() as connection:
+            yield connection
 
     def insert(self, table: Table) -> Any:
         """Return the dialect's insert, which has ``on_conflict_do_nothing`` and ``…_update``."""

@@ -10,8 +10,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from twinfra.core.database import Database
 from twinfra.core.time import Clock
-from twinfra.core.workflow import Done, Fail, Goto, Next, Outcome, Run, Wait, Workflow, WorkState
+from twinfra.core.workflow import (
+    Done,
+    Fail,
+    Goto,
+    Leg,
+    Next,
+    Outcome,
+    Run,
+    Wait,
+    Workflow,
+    WorkState,
+)
 
 TURNS_MOST = 3000
 
@@ -27,6 +39,7 @@ class HandRow:
     data: dict[str, Any] = field(default_factory=dict)
     state: WorkState = WorkState.RUNNING
     reason: str = ""
+    leg: Leg = field(default_factory=Leg)
 
 
 class HandEngine:
@@ -35,10 +48,13 @@ class HandEngine:
     Args:
         clock: says what is due.
         twice: carry out each step twice, the outcome of the first time lost.
+        database: of the steps that have writes of their own.
     """
 
-    def __init__(self, clock: Clock, *, twice: bool = False) -> None:
-        self._clock, self.twice = clock, twice
+    def __init__(
+        self, clock: Clock, *, twice: bool = False, database: Database | None = None
+    ) -> None:
+        self._clock, self.twice, self._database = clock, twice, database
         self._workflows: dict[str, Workflow] = {}
         self.rows: dict[tuple[str, str], HandRow] = {}
         self.trail: list[tuple[str, str]] = []
@@ -96,10 +112,21 @@ class HandEngine:
         self.trail.append((row.kind, row.step))
         before = row.due_at
         if self.twice:
-            await step.do(Run(row.kind, row.key, row.step, 1, copy.deepcopy(row.data)))
-        run = Run(row.kind, row.key, row.step, 2 if self.twice else 1, row.data)
+            lost = Leg(memo=dict(row.leg.memo))
+            await step.do(Run(row.kind, row.key, row.step, 1, copy.deepcopy(row.data), lost))
+        run = Run(row.kind, row.key, row.step, 2 if self.twice else 1, row.data, row.leg)
         outcome = await step.do(run)
+        if getattr(outcome, "written", True):
+            await self._write(row.leg.end())
         await self._settle(workflow, row, outcome, woken=row.due_at != before)
+
+    async def _write(self, leg: Leg) -> None:
+        if leg.writes and self._database is not None:
+            async with self._database.begin() as connection:
+                for write in leg.writes:
+                    await write(connection)
+        for call in leg.after:
+            await call()
 
     async def _settle(
         self, workflow: Workflow, row: HandRow, outcome: Outcome, *, woken: bool

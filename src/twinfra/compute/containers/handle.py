@@ -15,7 +15,7 @@ from twinfra.compute.containers import door
 from twinfra.compute.containers.archive import build_keeper, keeper_python
 from twinfra.compute.containers.keeper import checks, gone, journal, main, procfs
 from twinfra.compute.containers.keeper.model import Identity, PodPlan, PodState, PodStats
-from twinfra.compute.containers.logs import LogQuery, follow, log_file, read_log
+from twinfra.compute.containers.logs import LogQuery, all_written, follow, log_file, read_log
 from twinfra.compute.containers.session import KeeperSession
 from twinfra.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, shorten
 
@@ -221,7 +221,7 @@ class KeeperHandle:
         return read_log(log_file(self.jobdir, query), query)
 
     async def follow_logs(self, query: LogQuery) -> AsyncIterator[bytes]:
-        """Yield the wanted lines and then new ones until the pod or this run has ended.
+        """Yield the wanted lines and then new ones until this run of the container has ended.
 
         Raises:
             NotFound: no such container, or no log of that attempt.
@@ -233,8 +233,7 @@ class KeeperHandle:
     def _over(self, path: Path) -> bool:
         """Tell whether nothing will be added to a log file any more."""
         state = self.state()
-        later = path.with_name(f"{int(path.stem) + 1}.log")
-        return later.exists() or state is None or state.final or not self.alive()
+        return state is None or all_written(path, state) or not self.alive()
 
     async def wait_change(
         self, after: int = 0, *, timeout_s: float | None = None

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from twinfra.compute.containers.keeper import journal
+from twinfra.compute.containers.keeper.model import PodState
 from twinfra.core.errors import NotFound
 
 _LOOK_S = 0.1
@@ -135,12 +136,12 @@ def cut(lines: Iterable[bytes], limit_bytes: int | None) -> Iterator[bytes]:
 async def follow(path: Path, query: LogQuery, over: Callable[[], bool]) -> AsyncIterator[bytes]:
     """Yield the wanted lines, then new ones as they come, until `over` and all is read.
 
-    Follows the file through a rotation. Looks ten times a second.
+    Follows the file through a rotation. Looks ten times a second, and once more after the end.
     """
     left = query.limit_bytes
     assembler = Assembler()
+    ended = False
     for count, records in enumerate(_growing(path)):
-        ended = over() if not records else False
         lines = select(assemble(records, assembler), query)
         if count == 0 and query.tail_lines is not None:
             lines = iter(deque(lines, maxlen=max(0, query.tail_lines)))
@@ -150,7 +151,20 @@ async def follow(path: Path, query: LogQuery, over: Callable[[], bool]) -> Async
         if ended or (left is not None and left <= 0):
             return
         if not records:
-            await asyncio.sleep(_LOOK_S)
+            ended = over()
+            await asyncio.sleep(0 if ended else _LOOK_S)
+
+
+def all_written(path: Path, state: PodState) -> bool:
+    """Tell whether the log of a run is whole, by what the keeper says of its attempt."""
+    run = int(path.stem)
+    if state.final or path.with_name(f"{run + 1}.log").exists():
+        return True
+    return any(
+        each.restart_count == run and not each.running and (each.terminated or each.last_terminated)
+        for each in (*state.init_containers, *state.containers)
+        if each.name == path.parent.name
+    )
 
 
 def _growing(path: Path) -> Iterator[list[bytes]]:

@@ -1,14 +1,15 @@
-"""Plans what a container sees as its root: the image read-only, with places to write and mounts.
+"""Plans what a container sees as its root: a layer to write over the image, or the image as it is.
 
-Mount points that the image lacks are made without writing to the image: the directories above them
-are rebuilt, entry by entry, on a small in-memory root. It reads the image's directory and writes
-nothing; the neighbours `bubblewrap.py` and `proot.py` spell the plan for their programs.
+Where no layer can be laid over it, the image is read-only, with places to write, and mount points
+that it lacks are made on a small in-memory root: the directories above them are rebuilt there,
+entry by entry. It reads the image's directory and writes nothing; the neighbours `bubblewrap.py`
+and `proot.py` spell the plan for their programs.
 """
 
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -45,6 +46,9 @@ class RootView:
     """What is mounted over the image, targets resolved within it; outer ones first."""
     directories: tuple[Path, ...]
     files: dict[Path, str]
+    layer: tuple[Path, ...] = ()
+    """Where the layer over the image is kept, and a working folder beside it; none: there is no
+    such layer, and the root is made by `steps` from nothing."""
 
 
 def resolve(rootfs: Path, target: PurePosixPath) -> PurePosixPath:
@@ -82,18 +86,27 @@ def inner_environment(spec: ContainerSpec) -> dict[str, str]:
     return env
 
 
+def plan_layer(spec: ContainerSpec) -> RootView:
+    """Plan the root of a container that may write everywhere: to a layer over the image.
+
+    Raises: as `plan_view`.
+    """
+    view = _view(spec, layered=True)
+    steps = tuple(_shown(mount) for mount in view.mounts)
+    layer = (spec.scratch / "layer", spec.scratch / "layer-work")
+    directories = (*layer, *view.directories)
+    return replace(view, steps=steps, layer=layer, directories=directories)
+
+
 def plan_view(spec: ContainerSpec) -> RootView:
-    """Plan the root of a container.
+    """Plan the root of a container whose image is read-only.
 
     Raises:
         NotFound: the image's root or a mount's source is not there.
         InvalidRequest: the image or the mounts cannot be laid out.
     """
-    if not spec.rootfs.is_dir():
-        raise NotFound("the image is not unpacked")
-    files = _generated(spec)
-    mounts = _ordered(spec, files)
-    targets = [mount.target for mount in mounts]
+    view = _view(spec)
+    mounts, targets = view.mounts, [mount.target for mount in view.mounts]
     expanded = {_ROOT}
     for mount in mounts:
         expanded |= _to_expand(spec.rootfs, mount, targets)
@@ -102,19 +115,32 @@ def plan_view(spec: ContainerSpec) -> RootView:
     made = {_ROOT, _MEMORY, *targets}
     for mount in mounts:
         steps += _missing_parents(spec.rootfs, mount.target, made)
-        kind: Literal["read-only", "writable"] = "read-only" if mount.read_only else "writable"
-        steps.append(Step(kind, str(mount.target), str(mount.source)))
+        steps.append(_shown(mount))
     if len(steps) > _MOST_STEPS:
         raise InvalidRequest("the mounts lie in directories of the image that hold too much")
+    return replace(view, steps=tuple(steps))
+
+
+def _view(spec: ContainerSpec, *, layered: bool = False) -> RootView:
+    """Return a view without its steps."""
+    if not spec.rootfs.is_dir():
+        raise NotFound("the image is not unpacked")
+    files = _generated(spec)
+    mounts = _ordered(spec, files, layered=layered)
     inside = (mount.source for mount in mounts if mount.source.is_relative_to(spec.scratch))
     directories = tuple(path for path in inside if path not in files)
-    return RootView(tuple(steps), tuple(mounts), directories, files)
+    return RootView((), tuple(mounts), directories, files)
 
 
-def _ordered(spec: ContainerSpec, files: dict[Path, str]) -> list[Mount]:
+def _shown(mount: Mount) -> Step:
+    kind: Literal["read-only", "writable"] = "read-only" if mount.read_only else "writable"
+    return Step(kind, str(mount.target), str(mount.source))
+
+
+def _ordered(spec: ContainerSpec, files: dict[Path, str], *, layered: bool) -> list[Mount]:
     """Return all mounts with resolved targets; the spec's win over the usual ones."""
     wanted: dict[PurePosixPath, Mount] = {}
-    for mount in (*_usual(spec, files), *spec.mounts):
+    for mount in (*_usual(spec, files, layered=layered), *spec.mounts):
         target = resolve(spec.rootfs, mount.target)
         if target == _ROOT or target in _KERNEL:
             raise InvalidRequest(f"nothing can be mounted at {mount.target}")
@@ -126,8 +152,8 @@ def _ordered(spec: ContainerSpec, files: dict[Path, str]) -> list[Mount]:
     return sorted(wanted.values(), key=lambda mount: len(mount.target.parts))
 
 
-def _usual(spec: ContainerSpec, files: dict[Path, str]) -> Iterator[Mount]:
-    yield from () if spec.read_only_root else _writable(spec)
+def _usual(spec: ContainerSpec, files: dict[Path, str], *, layered: bool) -> Iterator[Mount]:
+    yield from () if spec.read_only_root else _writable(spec, layered=layered)
     for path in files:
         yield Mount(path, PurePosixPath("/etc", path.name))
     if spec.network == "host":
@@ -136,12 +162,13 @@ def _usual(spec: ContainerSpec, files: dict[Path, str]) -> Iterator[Mount]:
                 yield Mount(Path(name).resolve(), PurePosixPath(name))
 
 
-def _writable(spec: ContainerSpec) -> Iterator[Mount]:
-    """Return the places to write that a container has anyway."""
+def _writable(spec: ContainerSpec, *, layered: bool) -> Iterator[Mount]:
+    """Return the places to write that a container has anyway; a layer leaves few to be made."""
     yield Mount(spec.scratch / "tmp", PurePosixPath("/tmp"), read_only=False)  # noqa: S108 - inside
     yield Mount(spec.scratch / "var-tmp", PurePosixPath("/var/tmp"), read_only=False)  # noqa: S108 - inside
     home = _home(spec)
-    if home.parts[1:2] in {("root",), ("home",)} and _is_bare(spec.rootfs, home):
+    bare = not _inside(spec.rootfs, home).is_dir() if layered else _is_bare(spec.rootfs, home)
+    if home.parts[1:2] in {("root",), ("home",)} and bare:
         yield Mount(spec.scratch / "home", home, read_only=False)
     work = resolve(spec.rootfs, PurePosixPath(spec.cwd))
     given = [resolve(spec.rootfs, mount.target) for mount in spec.mounts]

@@ -20,7 +20,7 @@ from twinfra.compute.interlink.model.create import (
 from twinfra.compute.interlink.model.files import FilesRequest
 from twinfra.compute.interlink.model.logs import LogRequest
 from twinfra.compute.interlink.model.ping import EXTENSIONS_HEADER, Ping
-from twinfra.compute.interlink.model.reading import Json
+from twinfra.compute.interlink.model.reading import Json, fault_in
 from twinfra.compute.interlink.model.status import (
     ContainerPhase,
     ContainerReport,
@@ -96,7 +96,7 @@ class InterlinkClient:
 
     async def delete(self, pod: Json, *, token: str | None = None) -> None:
         """End and forget a pod; one that nobody knows is fine."""
-        await self._call("DeletePod", "DELETE", "/delete", pod, token)
+        _check_fault(await self._call("DeletePod", "DELETE", "/delete", pod, token))
 
     async def status(self, pods: Sequence[Json], *, token: str | None = None) -> list[PodReport]:
         """Return how `pods` are; what the site does not know is absent.
@@ -123,6 +123,7 @@ class InterlinkClient:
     async def ping(self, *, token: str | None = None) -> Ping:
         """Return what the site says of itself; a site that is away raises."""
         reply = await self._call("PingInterLink", "POST", "/pinglink", None, token)
+        _check_fault(reply)
         try:
             body = reply.json()
         except UpstreamFault:
@@ -309,6 +310,12 @@ def _answer(reply: Reply, read: Callable[[Any], T]) -> T:
         return read(reply.json())
     except InvalidRequest as error:
         raise UpstreamFault(f"the answer is not interLink's: {error.detail}") from error
+
+
+def _check_fault(reply: Reply) -> None:
+    """Refuse an answer of success that is an error."""
+    if fault := fault_in(reply.body):
+        raise UpstreamFault(f"the site answered 200 with an error: {fault}")
 
 
 def _event(frame: Frame) -> PodEvent:

@@ -94,6 +94,9 @@ class PluginSettings(SettingsGroup):
     data_fallback_s: PositiveFloat = 15.0
     """Missing inputs are looked for so often, whatever the bus tells."""
 
+    input_lifetime_s: PositiveFloat = 7 * 86400.0
+    """A copy that a pod's inputs made necessary is kept at the site for so long, for the next."""
+
     keep_finished_s: PositiveFloat = 7 * 86400.0
     """A pod that is over and was not deleted is forgotten after this, with its folder."""
 

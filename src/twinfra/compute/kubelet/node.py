@@ -165,11 +165,14 @@ class VirtualNode:
             extensions=lambda: self._extensions,
             root_ca=shared.root_ca,
         )
-        renewal = Renewal(self._remote, pods, shared.recorder, clock, lambda: self._extensions)
+        renewal = Renewal(
+            self._remote, pods, shared.recorder, clock, lambda: self._extensions,
+            renewed_at=settings.tokens_renewed_at,
+        )  # fmt: skip
         creation = Creation(
             shared.client,
             self._remote,
-            Objects(shared.client, clock, shared.services),
+            Objects(shared.client, clock, shared.services, renewed_at=settings.tokens_renewed_at),
             writer,
             shared.recorder,
             view,
@@ -179,6 +182,7 @@ class VirtualNode:
             renewal.at,
         )
         renewal.assembler = creation
+        controller.renewal = renewal
         controller.creation = creation
         controller.ending = Ending(
             shared.client, self._remote, writer, shared.recorder, clock, freshness.soon

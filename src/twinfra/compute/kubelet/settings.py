@@ -55,14 +55,17 @@ class NodeSettings(BaseModel):
     )
     """Capacity where the site's ping says none."""
 
-    os: str = "linux"
-    """Operating system of the site's machines, as images spell it."""
+    os: str = ""
+    """Operating system of the site's machines, as images spell it; default: as the site's ping
+    says, else ``linux``."""
 
-    architecture: str = "amd64"
-    """Processor architecture of the site's machines, as images spell it."""
+    architecture: str = ""
+    """Processor architecture of the site's machines, as images spell it; default: as the site's
+    ping says, else ``amd64``."""
 
     cpu_level: str = ""
-    """Such as ``x86-64-v3``, published as ``twinfra.io/cpu-level``."""
+    """Such as ``x86-64-v3``, published as ``twinfra.io/cpu-level``; default: as the site's ping
+    says, else none."""
 
     sole_user: bool = False
     """Nobody else sends pods to this API: jobs there that no pod of this node has are ended. Off,
@@ -128,6 +131,10 @@ class KubeletSettings(SettingsGroup):
     missing_s: tuple[PositiveFloat, PositiveFloat] = (1.0, 15.0)
     """A missing ConfigMap or Secret is looked for again after the first, at most after the second.
     """
+
+    tokens_renewed_at: float = Field(default=0.8, gt=0, lt=1)
+    """A ServiceAccount's token in a running pod is renewed after this share of its life, as
+    Kubernetes' own kubelet does."""
 
     pod_identity: bool = True
     """Send a token of the pod's ServiceAccount, for the site alone, with each pod."""

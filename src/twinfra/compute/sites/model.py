@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from twinfra.compute.containers.keeper.model import PodPlan, PodState
+from twinfra.compute.containers.machine import Machine
 
 
 class JobState(StrEnum):
@@ -92,7 +93,8 @@ class JobStatus:
 class SiteFigures:
     """How big a site is and how much of it nobody uses; None where the back end cannot tell.
 
-    ``wait_s`` is the wait that a new job of ordinary size would see now.
+    ``wait_s`` is the wait that a new job of ordinary size would see now; ``machine`` is what all of
+    its machines are.
     """
 
     cpus: float | None = None
@@ -104,6 +106,7 @@ class SiteFigures:
     free_slots: int | None = None
     queue_length: int = 0
     wait_s: float = 0.0
+    machine: Machine = field(default_factory=Machine)
 
 
 def job_name(uid: str, attempt: int) -> str:

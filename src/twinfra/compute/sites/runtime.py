@@ -1,6 +1,7 @@
 """Chooses how a site runs containers, by its settings and by what this machine allows."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from twinfra.compute.containers.bubblewrap import BubblewrapRuntime
 from twinfra.compute.containers.choose import choose_runtime
@@ -35,15 +36,22 @@ class NoRuntime:
         raise SiteRejected(f"this site cannot run containers: {self.why}")
 
 
-def choose_ground(settings: ComputeSettings) -> tuple[Ground, Isolation | None]:
+def choose_ground(
+    settings: ComputeSettings, jobs: Path | None = None
+) -> tuple[Ground, Isolation | None]:
     """Return how containers are run here, and what that runtime can do; blocks while it tries.
+
+    Args:
+        settings: of the site.
+        jobs: the folder of its jobs, where containers' layers will be; none: there are no layers.
 
     Where it cannot isolate, the answer says why, with the one-line fix of the better runtime that
     was passed over. None: no runtime works.
     """
+    layers = jobs if settings.writable_root else None
     known: dict[str, list[ContainerRuntime]] = {
-        "auto": [BubblewrapRuntime(), ProotRuntime()],
-        "bubblewrap": [BubblewrapRuntime()],
+        "auto": [BubblewrapRuntime(layers=layers), ProotRuntime()],
+        "bubblewrap": [BubblewrapRuntime(layers=layers)],
         "proot": [ProotRuntime()],
     }
     chosen, said = choose_runtime(known[settings.runtime])

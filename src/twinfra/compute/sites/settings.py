@@ -55,6 +55,11 @@ class ComputeSettings(SettingsGroup):
     runtime: Literal["auto", "bubblewrap", "proot"] = "auto"
     """How containers are run; ``auto``: bubblewrap where it works, else proot."""
 
+    writable_root: bool = True
+    """Containers write where they like, to a layer of their own over the image (overlayfs), anew at
+    each start. Off, or where kernel, file system or bubblewrap cannot do that: to /tmp, /var/tmp,
+    /run and their home only."""
+
     images: tuple[Path, ...] = ()
     """OCI layouts to take images from; default: the home's ``images``."""
 

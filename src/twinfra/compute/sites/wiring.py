@@ -21,10 +21,10 @@ from twinfra.orchestration.catalogue.client import CatalogueClient
 def build(ctx: Context, site: str) -> list[Service]:
     """Return the services of `site`: the content of ``twinfra site run``."""
     compute = ctx.settings(ComputeSettings, site)
-    ground, isolation = choose_ground(compute)
     home = ctx.home.site(site)
     if compute.shared_folder is not None:
         home.share(compute.shared_folder)
+    ground, isolation = choose_ground(compute, home.jobs)
     layouts = compute.images or (ctx.home.images,)
     pulled = home.images / "pulled"
     images = PullingStore(

@@ -24,6 +24,7 @@ from twinfra.core.workflow.model import (
     Done,
     Fail,
     Goto,
+    Leg,
     Next,
     Outcome,
     Run,
@@ -162,10 +163,11 @@ class Engine:
         if (task := asyncio.current_task()) is not None:
             self._busy[row.kind, row.key] = task
         following: Held | None = row
+        leg = Leg()
         try:
             while following is not None:
                 row = following
-                following = await self._step(row)
+                following = await self._step(row, leg)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or not await self._queue.was_cancelled(row):
@@ -181,10 +183,10 @@ class Engine:
             heart.cancel()
             self._busy.pop((row.kind, row.key), None)
 
-    async def _step(self, row: Held) -> Held | None:
+    async def _step(self, row: Held, leg: Leg) -> Held | None:
         """Run one step, write down what came of it, and return what follows at once."""
         workflow = self._workflows[row.kind]
-        run = Run(row.kind, row.key, row.step, row.attempt + 1, dict(row.data))
+        run = Run(row.kind, row.key, row.step, row.attempt + 1, dict(row.data), leg)
         with span(f"{row.kind} {row.step}"):
             if row.cancelled or row.state == WorkState.UNDOING:
                 state = WorkState.CANCELLED if row.cancelled else WorkState.FAILED
@@ -195,7 +197,7 @@ class Engine:
         """Let a step whose outcome could not be written run again after a pause."""
         later = self._clock.now() + timedelta(seconds=pause_s(attempt))
         try:
-            await self._write(row, attempt=attempt, next_run_at=later)
+            await self._write(row, Leg(), attempt=attempt, next_run_at=later)
         except Exception:
             # then the lease ends by itself
             log.exception("workflow_not_put_off", kind=row.kind, key=row.key)
@@ -211,12 +213,16 @@ class Engine:
 
     async def _do(self, workflow: Workflow, run: Run, row: Held) -> Held | None:
         step = workflow.steps[workflow.index[run.step]]
+        earlier = len(run.leg.writes), len(run.leg.after)
         try:
             outcome = await step.do(run)
         except TwinfraError as error:
             outcome = self._retried(workflow, run, error, error.detail, error.retryable)
         except Exception as error:  # noqa: BLE001 - the edge of a task: it is logged and named
             outcome = self._retried(workflow, run, error, repr(error), retryable=run.attempt < 4)
+        else:
+            return await self._settle(workflow, run, row, outcome)
+        del run.leg.writes[earlier[0] :], run.leg.after[earlier[1] :]
         return await self._settle(workflow, run, row, outcome)
 
     def _retried(
@@ -238,18 +244,17 @@ class Engine:
         self, workflow: Workflow, run: Run, row: Held, outcome: Outcome
     ) -> Held | None:
         match outcome:
-            case Next() if workflow.index[run.step] + 1 < len(workflow.steps):
-                return await self._go_on(
-                    row, run, workflow.steps[workflow.index[run.step] + 1].name
-                )
-            case Goto(step):
-                return await self._go_on(row, run, step)
+            case Next(written) if workflow.index[run.step] + 1 < len(workflow.steps):
+                step = workflow.steps[workflow.index[run.step] + 1].name
+                return await self._go_on(row, run, step, written=written)
+            case Goto(step, written):
+                return await self._go_on(row, run, step, written=written)
             case Wait(timeout_s, reason):
                 later = self._clock.now() + timedelta(seconds=timeout_s)
                 attempt = run.attempt if isinstance(outcome, _Again) else 0
                 await self._write(
-                    row, attempt=attempt, data=run.data, reason=reason, next_run_at=later,
-                    unless_woken=True,
+                    row, run.leg, step=run.step, attempt=attempt, data=run.data, reason=reason,
+                    next_run_at=later, unless_woken=True,
                 )  # fmt: skip
             case Next() | Done():
                 await self._end(workflow, run, row, WorkState.DONE, "")
@@ -259,18 +264,20 @@ class Engine:
         return None
 
     async def _go_on(
-        self, row: Held, run: Run, step: str, *, was: Held | None = None
+        self, row: Held, run: Run, step: str, *, was: Held | None = None, written: bool = True
     ) -> Held | None:
         """Keep the lease for another step; `row` has the state and reason that it begins with."""
         now = self._clock.now()
         following = replace(row, step=step, attempt=0, data=run.data)
+        if not written:
+            return replace(following, stands=row.stands or row.step)
         found = await self._write(
-            was or row, state=row.state, reason=row.reason, step=step, attempt=0, data=run.data,
-            next_run_at=now, lease_until=now + self._queue.lease,
+            was or row, run.leg, state=row.state, reason=row.reason, step=step, attempt=0,
+            data=run.data, next_run_at=now, lease_until=now + self._queue.lease,
         )  # fmt: skip
         if found is None:
             return None
-        return replace(following, wakes=found.wakes, cancelled=found.cancelled)
+        return replace(following, stands=None, wakes=found.wakes, cancelled=found.cancelled)
 
     async def _undo(self, workflow: Workflow, run: Run, row: Held, state: WorkState) -> Held | None:
         """Undo from the present step backwards, one transaction a step."""
@@ -284,7 +291,9 @@ class Engine:
             )
             if run.attempt < workflow.max_attempts:
                 later = self._clock.now() + timedelta(seconds=pause_s(run.attempt))
-                await self._write(row, attempt=run.attempt, data=run.data, next_run_at=later)
+                await self._write(
+                    row, run.leg, attempt=run.attempt, data=run.data, next_run_at=later
+                )
                 return None
         place = workflow.index[run.step]
         if place == 0:
@@ -298,13 +307,22 @@ class Engine:
     ) -> None:
         if workflow.on_end is not None:
             await workflow.on_end(run, state, reason)
-        await self._write(row, state=state, data=run.data, reason=reason, next_run_at=None)
+        await self._write(
+            row, run.leg, step=run.step, state=state, data=run.data, reason=reason, next_run_at=None
+        )
 
-    async def _write(self, row: Held, **values: Any) -> Any:
-        """Write an outcome, as `WorkQueue.write`, and be there when the work is due again."""
-        found = await self._queue.write(row, **values)
+    async def _write(self, row: Held, leg: Leg, **values: Any) -> Any:
+        """Write an outcome, as `WorkQueue.write`, and be there when the work is due again.
+
+        What was left to be written with it is, and a new leg begins.
+        """
+        ended = leg.end()
+        found = await self._queue.write(row, writes=ended.writes, **values)
         if found is None:
             self._news.set()  # another has it, or gives it back
-        elif values.get("lease_until") is None:
+            return None
+        if values.get("lease_until") is None:
             self._expect(found.next_run_at)
+        for call in ended.after:
+            await call()
         return found

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 
 class WorkState(StrEnum):
     """The life of a piece of work."""
@@ -18,14 +20,21 @@ class WorkState(StrEnum):
 
 @dataclass(frozen=True)
 class Next:
-    """The step is done; go on with the one after it."""
+    """The step is done; go on with the one after it.
+
+    Where `written` is false, that it is done is written down with the outcome of what follows: a
+    crash before that begins again here, so it saves a transaction where doing it again is cheap.
+    """
+
+    written: bool = True
 
 
 @dataclass(frozen=True)
 class Goto:
-    """The step is done; go on with the named one."""
+    """The step is done; go on with the named one; `written` as above."""
 
     step: str
+    written: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,31 @@ class Fail:
 Outcome = Next | Goto | Wait | Done | Fail
 
 
+Write = Callable[[AsyncConnection], Awaitable[None]]
+
+
+@dataclass
+class Leg:
+    """Steps whose outcomes are written down together.
+
+    Attributes:
+        writes: what is written with the outcome, in one transaction; dropped where the work is
+            somebody else's by then.
+        after: called once that is committed.
+        memo: what one step leaves to the next; gone with the outcome.
+    """
+
+    writes: list[Write] = field(default_factory=list)
+    after: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    memo: dict[str, Any] = field(default_factory=dict)
+
+    def end(self) -> "Leg":
+        """Begin anew; return what was left here."""
+        left = Leg(self.writes, self.after, self.memo)
+        self.writes, self.after, self.memo = [], [], {}
+        return left
+
+
 @dataclass
 class Run:
     """One piece of work as a step sees it.
@@ -64,7 +98,7 @@ class Run:
     step: str
     attempt: int
     data: dict[str, Any]
-    deadline_passed: bool = False
+    leg: Leg = field(default_factory=Leg)
 
 
 Do = Callable[[Run], Awaitable[Outcome]]

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from twinfra.core.database import Database, UTCDateTime
 from twinfra.core.telemetry import get_logger
 from twinfra.core.time import Clock
-from twinfra.core.workflow.model import WorkState
+from twinfra.core.workflow.model import WorkState, Write
 
 log = get_logger(__name__)
 
@@ -58,7 +58,11 @@ def workflow_table(metadata: MetaData) -> Table:
 
 @dataclass(frozen=True)
 class Held:
-    """A row as the worker that holds its lease last saw it."""
+    """A row as the worker that holds its lease last saw it.
+
+    ``stands`` is the step at which the row stands where its worker has gone on without writing
+    that down; none: at ``step``.
+    """
 
     kind: str
     key: str
@@ -69,9 +73,10 @@ class Held:
     reason: str
     wakes: int
     cancelled: int
+    stands: str | None = None
 
 
-NAMES = tuple(entry.name for entry in fields(Held))
+NAMES = tuple(entry.name for entry in fields(Held) if entry.name != "stands")
 
 
 class WorkQueue:
@@ -188,12 +193,19 @@ class WorkQueue:
             return bool((await connection.execute(query)).scalar_one_or_none())
 
     async def write(
-        self, row: Held, *, next_run_at: datetime | None, unless_woken: bool = False, **values: Any
+        self,
+        row: Held,
+        *,
+        next_run_at: datetime | None,
+        unless_woken: bool = False,
+        writes: Sequence[Write] = (),
+        **values: Any,
     ) -> Any:
         """Write an outcome, and give the lease back unless the values say otherwise.
 
         A wake that came while the step ran wins over the pause that the step asked for. Work that
-        another worker has brought past this step meanwhile, or that is gone, stays as it is.
+        another worker has brought past this step meanwhile, or that is gone, stays as it is, and
+        then none of `writes` is done.
 
         Returns:
             What the row has now of ``wakes`` and ``cancelled``; none where it stayed as it was.
@@ -205,12 +217,14 @@ class WorkQueue:
         if change is None:
             change = self._changes[names] = _change(self._table, names)
         parameters = {
-            **_key(row), "of_step": row.step, "of_state": row.state,
+            **_key(row), "of_step": row.stands or row.step, "of_state": row.state,
             "woken_since": row.wakes if unless_woken else None, "now": now,
             **{f"new_{name}": value for name, value in values.items()},
         }  # fmt: skip
         async with self._database.begin() as connection:
             found = (await connection.execute(change, parameters)).one_or_none()
+            for write in writes if found is not None else ():
+                await write(connection)
         if found is None:
             log.warning("workflow_outcome_late", kind=row.kind, key=row.key, step=row.step)
         return found

@@ -123,11 +123,12 @@ class FakeTokens(Tokens):
         return made
 
     @override
-    async def for_storage(self, delegation: Delegation, audience: str, scope: str) -> str:
+    async def for_storage(self, delegation: Delegation | None, audience: str, scope: str) -> str:
         if self.trouble is not None:
             raise self.trouble
         self.asked.append((audience, scope))
-        return f"{delegation['sub']}@{audience} {scope}"
+        who = "datasets" if delegation is None else delegation["sub"]
+        return f"{who}@{audience} {scope}"
 
     @override
     async def revoke(self, delegation: Delegation) -> None:

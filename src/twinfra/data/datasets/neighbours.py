@@ -105,7 +105,9 @@ class IssuerTokens(Tokens):
         return (await self._client.delegate(token)).to_dict()
 
     @override
-    async def for_storage(self, delegation: Delegation, audience: str, scope: str) -> str:
+    async def for_storage(self, delegation: Delegation | None, audience: str, scope: str) -> str:
+        if delegation is None:
+            return await self._client.service(audience, scope)
         held = HeldDelegation.from_dict(delegation)
         return await self._client.on_behalf(held, audience, scope)
 

@@ -365,12 +365,30 @@ async def test_update_cache_takes_a_pod_or_a_bare_uid(api, stranger):
         assert await api("/status", "-X", "GET", body=[]) == (200, b"[]")
 
 
-@pytest.mark.parametrize("answer", [b"", b"<html>", b"7", b'{"error": "no"', b"[[]]"])
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"7", b'{"error": "no"', b"[[]]", b"{}"])
 async def test_garbage_of_the_plugin_is_its_fault_not_a_success(api, stranger, answer):
     stranger.answers["/create"] = stranger.answers["/status"] = (200, answer)
     assert (await api("/create", "-X", "POST", body=CREATE))[0] == 502
     if answer:
         assert (await api("/status", "-X", "GET", body=[POD]))[0] == 502
+
+
+@pytest.mark.story("Plug-in answering 200 with an error inside")
+@pytest.mark.parametrize("fault", [{"error": "disk full"}, {"error": {"code": 7}, "PodUID": UID}])
+async def test_an_error_inside_a_success_is_the_plugins_fault(api, stranger, fault):
+    stranger.answers["/status"] = (200, json.dumps([RUNNING]).encode())
+    assert (await api("/status", "-X", "GET", body=[POD]))[0] == 200
+    broken = json.dumps(fault).encode()
+    stranger.answers |= dict.fromkeys(("/create", "/delete", "/status"), (200, broken))
+    status, text = await api("/create", "-X", "POST", body=CREATE)
+    assert (status, b"error: " in text) == (502, True)
+    assert (await api("/status", "-X", "GET", body=[POD]))[0] == 502
+    assert (await api("/delete", "-X", "DELETE", body=POD))[0] == 502
+    assert await api("/pinglink", "-X", "POST") == (503, b"503")
+    stranger.answers["/status"] = (200, b"[%s]" % broken)
+    assert (await api("/status", "-X", "GET", body=[POD]))[0] == 502
+    ended = {**POD, "status": {"phase": "Succeeded"}}  # what is cached is still there
+    assert json.loads((await api("/status", "-X", "GET", body=[ended]))[1])[0]["UID"] == UID
 
 
 async def test_extensions_are_named_only_when_the_plugin_has_them(api, stranger, context):

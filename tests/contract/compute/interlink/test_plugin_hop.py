@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
+from twinfra.compute.containers.machine import Machine
 from twinfra.compute.interlink.client import PodCreateRequest
 from twinfra.compute.interlink.plugin.store import PodStore
 from twinfra.core.errors import InsufficientScope, NotFound
@@ -86,6 +88,15 @@ async def test_01_an_empty_status_is_the_ping_and_tells_the_sites_figures(plugin
     ]
     assert ping["free"] == {"cpu": 4, "memory": 8 << 30, "slots": 4}
     assert ping["queue"] == {"length": 0, "wait_s": 0.0}
+
+
+@pytest.mark.story("Nodes publish real os, architecture and CPU level")
+async def test_the_ping_tells_the_sites_machines(plugin, house):
+    house.site.figures = replace(house.site.figures, machine=Machine("linux", "arm64"))
+    _, body = await plugin("/status", "-X", "GET", body=[])
+    assert json.loads(body)["machine"] == {"os": "linux", "architecture": "arm64"}
+    ping = await house.client().ping()
+    assert (ping.os, ping.architecture, ping.cpu_level) == ("linux", "arm64", "")
 
 
 async def test_02_the_ping_fails_when_the_batch_system_is_down(plugin, house):

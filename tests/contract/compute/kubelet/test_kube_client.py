@@ -12,6 +12,9 @@ from twinfra.compute.kubelet.kube.errors import AlreadyExists, Gone, Invalid
 from twinfra.compute.kubelet.kube.model import Change, Patch, Thing
 from twinfra.compute.kubelet.kube.reflector import Reflector, Synced
 from twinfra.compute.kubelet.kube.resources import LEASES, NODES, PODS
+from twinfra.compute.kubelet.kube.transport import event_of
+from twinfra.compute.kubelet.model.seen import SeenPod
+from twinfra.compute.kubelet.placement.objects import GatedPod
 from twinfra.core.errors import (
     InsufficientScope,
     InvalidRequest,
@@ -131,6 +134,16 @@ async def test_goes_on_from_the_last_version_when_the_watch_is_cut_in_mid_line(c
     ]  # fmt: skip
     versions = [query["resourceVersion"] for _, _, query, _ in toy.asked if "watch" in query]
     assert versions == ["7", "8", "12"]
+
+
+@pytest.mark.parametrize("kind", [Thing, SeenPod, GatedPod])
+def test_a_bookmark_is_read_as_an_api_server_writes_it(kind):
+    empty = {"spec": {"containers": None}, "status": {}}
+    metadata = {"resourceVersion": "12", "creationTimestamp": None}
+    body = {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, **empty}
+    told = event_of(line("BOOKMARK", body), kind)
+    assert told.change is Change.BOOKMARK
+    assert told.object.metadata.resource_version == "12"
 
 
 @pytest.mark.story("410 Gone: all is listed anew, what vanished is known by the list")

@@ -8,9 +8,11 @@ import pytest
 
 from twinfra.compute.containers.images.names import Credential, Names, credentials_of
 from twinfra.compute.containers.images.pulling import PENDING, PullingStore
+from twinfra.compute.containers.images.registry import RegistryPull
 from twinfra.compute.containers.images.store import ImageStore
-from twinfra.core.errors import InsufficientScope, NotFound, SiteRejected
-from twinfra.testkit.images import BUSYBOX, busybox_image
+from twinfra.compute.containers.machine import architecture
+from twinfra.core.errors import InsufficientScope, NotFound, SiteRejected, Unavailable
+from twinfra.testkit.images import BUSYBOX, busybox_image, image_for
 from twinfra.testkit.registry import registry
 
 
@@ -131,3 +133,20 @@ def test_a_lying_registry_is_not_believed(tmp_path):
         server.shutdown()
         server.server_close()
     assert not list((tmp_path / "pulled").glob(".pulling-*"))
+
+
+@pytest.mark.real("docker-registry")
+async def test_a_registry_says_what_an_image_is_made_for(tmp_path, layout):
+    with registry(tmp_path) as server:
+        one = server.push(layout, BUSYBOX, "team/one:1")
+        two = image_for(tmp_path / "layout", "two:1", "arm64", "s390x")
+        two = server.push(tmp_path / "layout", two, "team/two:1")
+        told = [await RegistryPull(name, None, plain=True).platforms() for name in (one, two)]
+        assert told == [
+            {("linux", architecture(), "")},
+            {("linux", "arm64", ""), ("linux", "s390x", "")},
+        ]
+        with pytest.raises(NotFound):
+            await RegistryPull(f"{server.host}/none:1", None, plain=True).platforms()
+    with pytest.raises(Unavailable):
+        await RegistryPull(one, None, plain=True).platforms()

@@ -26,6 +26,22 @@ async def test_new_lines_are_followed_until_the_end(bench, bubblewrap):
     assert max(age_s for _, age_s in seen) < 1.0
 
 
+async def test_follow_ends_with_its_container_when_another_runs_on(bench, bubblewrap):
+    items = [
+        bench.container(bubblewrap, "sh", "-c", "sleep 0.5; echo done", name="first"),
+        bench.container(bubblewrap, "sleep", "300", name="second"),
+    ]
+    handle = await bench.start(bench.plan(bubblewrap, *items))
+    await wait_for(lambda: handle.state().phase == "Running")
+
+    async def read():
+        return [line async for line in handle.follow_logs(LogQuery("first"))]
+
+    task = asyncio.create_task(read())
+    assert await asyncio.wait_for(task, 10) == [b"done\n"]
+    assert handle.state().phase == "Running"
+
+
 async def test_follow_ends_when_the_keeper_dies(bench, bubblewrap):
     item = bench.container(bubblewrap, "sh", "-c", "echo up; sleep 300")
     handle = await bench.start(bench.plan(bubblewrap, item))

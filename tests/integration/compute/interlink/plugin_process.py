@@ -1,6 +1,7 @@
-"""A plug-in and its API server as a process of their own, for tests that kill it.
+"""A plug-in and its API server as a process of their own, or one of them, for tests that kill it.
 
-Run with the home folder as the only argument; the issuer and all else are the test's.
+Run with the home folder, then the names of the services (default: both); the issuer and all else
+are the test's.
 """
 
 import asyncio
@@ -18,18 +19,21 @@ from twinfra.core.service import Context, Stop, run_services
 SITE = "hpc-b"
 
 
-async def main(root: Path) -> None:
+async def main(root: Path, *names: str) -> None:
     """Serve until killed."""
     ctx = Context(Home(root))
     stop = Stop()
     stop.on_signals()
     compute = ctx.settings(ComputeSettings, SITE)
-    ground, isolation = choose_ground(compute)
+    ground, isolation = choose_ground(compute, ctx.home.site(SITE).jobs)
     images = ImageStore(compute.images, ctx.home.site(SITE).images)
     foundation = SiteFoundation(build_site(ctx, SITE), ground, images, isolation)
-    services = [build_plugin(ctx, SITE, foundation), build_api(ctx, SITE)]
-    await run_services(ctx, services, stop=stop)
+    makers = {
+        "plugin": lambda: build_plugin(ctx, SITE, foundation),
+        "interlink": lambda: build_api(ctx, SITE),
+    }
+    await run_services(ctx, [makers[name]() for name in names or makers], stop=stop)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -7,14 +7,14 @@ import zlib
 import pytest
 
 from twinfra.accounting.client import AccountingClient
-from twinfra.compute.interlink.client import LogRequest, PodPhase
+from twinfra.compute.interlink.client import LogRequest, PodCreateRequest, PodPhase
 from twinfra.core.errors import TwinfraError
-from twinfra.data.datasets.client import Did, FileSpec, NewCollection
+from twinfra.data.datasets.client import Did, FileSpec, NewCollection, RuleState
 from twinfra.testkit.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 OVER = (PodPhase.SUCCEEDED, PodPhase.FAILED)
-HERE = "HPC-B"
+HERE, ELSEWHERE = "HPC-B", "EDGE-C"
 
 
 def hints(**named):
@@ -31,12 +31,12 @@ def file_of(dataset, name, body):
 
 
 async def dataset_of(federation, dataset, files, *, rse=HERE):
-    """Put files to the edge (where `rse` is here) and register them in a dataset."""
+    """Put files to the edge (where `rse` has one) and register them in a dataset."""
     did = Did("climate", dataset)
     await federation.datasets.dids_add([NewCollection(did)], exist_ok=True)
     for name, body in files.items():
-        if rse == HERE:
-            await federation.put(f"/datasets/climate/{dataset}/{name}", body)
+        if rse in {HERE, ELSEWHERE}:
+            await federation.put(f"/datasets/climate/{dataset}/{name}", body, rse.lower())
         await federation.datasets.add_replicas(rse, [file_of(dataset, name, body)])
         await federation.datasets.attach(did, [Did("climate", f"{dataset}/{name}")])
     return did
@@ -67,6 +67,66 @@ async def test_a_pod_waits_for_its_data_and_starts_when_it_has_come(federation, 
     text = await log_of(federation, uid)
     assert (ended.phase, "nearfar" in text) == (PodPhase.SUCCEEDED, True), text
     assert text.endswith("/data/climate/ensemble\n")
+
+
+@pytest.mark.story(
+    "`twinfra.io/inputs`: data that is elsewhere is brought by a rule, for the pod's owner"
+)
+async def test_a_bare_pod_has_its_data_brought_by_a_rule(federation, make_pod):
+    body = b"far" * 100_000
+    did = await dataset_of(federation, "ensemble", {"m1": body, "m2": b"2"}, rse=ELSEWHERE)
+    pods = [
+        make_pod("wc -c < /data/climate/ensemble/m1", annotations=hints(inputs=str(did)))
+        for _ in range(2)
+    ]
+    uids = [await federation.create(pod) for pod in pods]
+    for pod, uid in zip(pods, uids, strict=True):
+        ended = await federation.site.until(pod, *OVER)
+        assert ended.phase is PodPhase.SUCCEEDED, ended
+        assert await log_of(federation, uid) == f"{len(body)}\n"
+    (rule,) = await federation.datasets.did_rules(did)
+    assert (rule.account, rule.copies, rule.rse_expression) == ("alice", 1, HERE)
+    assert (rule.state, rule.locks_ok) == (RuleState.OK, 2)
+    assert rule.expires_at is not None
+    assert rule.meta["pod"] in uids
+
+
+async def test_a_pod_that_waits_says_how_the_rule_stands_and_why_it_is_stuck(federation, make_pod):
+    did = Did("climate", "ensemble")
+    lost = file_of("ensemble", "lost.nc", b"registered, and not there")
+    await federation.datasets.dids_add([NewCollection(did)])
+    await federation.datasets.add_replicas(ELSEWHERE, [lost])
+    await federation.datasets.attach(did, [lost.did])
+    pod = make_pod("true", annotations=hints(inputs=str(did)))
+    await federation.create(pod)
+
+    async def told():
+        found = await federation.pods.status([pod])
+        main = found[0].containers[0] if found else None
+        return main and main.reason == "WaitingForData" and "STUCK" in main.message and main
+
+    main = await wait_for(told, timeout_s=60, what="the reason")
+    (rule,) = await federation.datasets.did_rules(did)
+    assert main.message.startswith(f"0 of 1 files are at the site; rule {rule.id} on {did}")
+    assert rule.error[:40] in main.message
+
+
+async def test_a_service_account_has_its_data_brought_by_a_rule_of_the_site(federation, make_pod):
+    did = await dataset_of(federation, "ensemble", {"m1": b"1"}, rse=ELSEWHERE)
+    pod = make_pod("cat /data/climate/ensemble/m1", annotations=hints(inputs=str(did)))
+    await federation.site.client().create(PodCreateRequest(pod))
+    assert (await federation.site.until(pod, *OVER)).phase is PodPhase.SUCCEEDED
+    (rule,) = await federation.datasets.did_rules(did)
+    assert (rule.state, rule.rse_expression) == (RuleState.OK, HERE)
+    assert "hpc-b" in rule.account
+
+
+async def test_no_rule_is_made_when_the_data_is_here(federation, make_pod):
+    did = await dataset_of(federation, "scenarios", {"A1B.nc": b"x"})
+    pod = make_pod("true", annotations=hints(inputs=str(did)))
+    await federation.create(pod)
+    assert (await federation.site.until(pod, *OVER)).phase is PodPhase.SUCCEEDED
+    assert await federation.datasets.did_rules(did) == []
 
 
 async def test_an_input_is_the_stores_own_file_not_a_copy(federation, make_pod):

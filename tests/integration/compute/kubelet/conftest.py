@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -28,6 +28,7 @@ from twinfra.core.service import Stop, run_services
 from twinfra.testkit.fake_site import FakeSite
 from twinfra.testkit.issuer import TestIssuer
 from twinfra.testkit.ports import listening
+from twinfra.testkit.recorder import Recorder
 from twinfra.testkit.waiting import wait_for
 
 SITE = "hpc-b"
@@ -274,17 +275,38 @@ def backend():
 
 
 @pytest.fixture
-async def house(context, issuer, settings, serving, tmp_path, backend):
+def recorder():
+    """What the site's interLink API is asked; a test file may have another."""
+    return Recorder()
+
+
+def recorded(recorder, service):
+    doors = [replace(door, app=recorder.before(door.app)) for door in service.listeners]
+    return replace(service, listeners=doors)
+
+
+@pytest.fixture
+def founded(tmp_path):
+    """Return what a site over a back end stands on."""
+
+    def found(backend):
+        ground = Ground(PlainRuntime(), isolated=True, network="none")
+        return SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
+
+    return found
+
+
+@pytest.fixture
+async def house(context, issuer, settings, serving, founded, backend, recorder):
     """The site over its back end; `end_plugin` and `start_plugin` take it away and back."""
-    ground = Ground(PlainRuntime(), isolated=True, network="none")
-    foundation = SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
+    foundation = founded(backend)
     made = SiteHouse(context, issuer, foundation.site)
 
     async def start_plugin():
         made.end_plugin = await serving(build_plugin(context, SITE, foundation))
 
     async def start_api():
-        made.end_api = await serving(build_api(context, SITE))
+        made.end_api = await serving(recorded(recorder, build_api(context, SITE)))
 
     made.start_plugin, made.start_api = start_plugin, start_api
     await start_plugin()
@@ -292,6 +314,36 @@ async def house(context, issuer, settings, serving, tmp_path, backend):
     yield made
     for client in made.clients:
         await client.close()
+
+
+@pytest.fixture
+async def more_sites(context, house, serving, tmp_path):
+    """Make further sites beside `house`, each over its back end; gives their interLink APIs."""
+
+    async def make(name, backend):
+        ground = Ground(PlainRuntime(), isolated=True, network="none")
+        foundation = SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
+        await serving(build_plugin(context, name, foundation))
+        await serving(build_api(context, name))
+        return context.url(f"interlink@{name}")
+
+    return make
+
+
+@pytest.fixture
+async def kubelets(context, control_plane):
+    """Make virtual kubelets, not yet started; they and their nodes are gone after the test."""
+    made = []
+
+    def make(node, *more):
+        made.append(Kubelet(context, control_plane, node, *more))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.stop()
+        nodes = [word.partition("=")[0] for word in (each.node, *each.more[1::2])]
+        control_plane.kubectl("delete", "node", *nodes, "--ignore-not-found", check=False)
 
 
 @pytest.fixture
@@ -311,7 +363,7 @@ async def local_house(context, issuer, settings, door, serving, layout):
     with context.home.settings_file.open("a") as file:
         file.write(f'[sites.{SITE}.compute]\nimages = ["{layout}"]\n')
     compute = context.settings(ComputeSettings, SITE)
-    ground, isolation = choose_ground(compute)
+    ground, isolation = choose_ground(compute, context.home.site(SITE).jobs)
     images = ImageStore(compute.images, context.home.site(SITE).images)
     backend = build_site(context, SITE)
     made = SiteHouse(context, issuer, backend)

@@ -1,6 +1,10 @@
 """Pods of a real control plane as real containers of a local site, under keepers."""
 
 import os
+import platform
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +39,28 @@ async def test_prints_its_secrets_and_succeeds_when_it_is_a_real_container(pods,
     assert int(third) > 3
     await pods.kubectl("delete", "pod", "train-0")
     await pods.until_gone()
+
+
+def loaders_level():
+    """Return the highest level that the C library's own loader says this processor has."""
+    loader = Path("/lib64/ld-linux-x86-64.so.2")
+    if platform.machine() != "x86_64":
+        return None
+    said = subprocess.run([loader, "--help"], capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"(x86-64-v[234]) \(supported", said)
+    return max(found, default="x86-64-v1")
+
+
+@pytest.mark.story("Nodes publish real os, architecture and CPU level")
+async def test_the_node_is_what_the_sites_machine_is(pods, node, house):
+    made_for = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    found = await pods.cluster_json("get", "node", node)
+    assert found["status"]["nodeInfo"]["architecture"] == made_for
+    assert found["status"]["nodeInfo"]["operatingSystem"] == platform.system().lower()
+    labels = found["metadata"]["labels"]
+    assert labels["kubernetes.io/arch"] == made_for
+    assert labels["kubernetes.io/os"] == platform.system().lower()
+    assert labels.get("twinfra.io/cpu-level") == loaders_level()
 
 
 @pytest.mark.story("Exit 42 of a real container; init containers run before it")

@@ -10,6 +10,7 @@ import pytest
 
 from twinfra.compute.containers.handle import KeeperHandle
 from twinfra.compute.containers.logs import LogQuery
+from twinfra.compute.containers.machine import Machine, architecture
 from twinfra.compute.sites.model import JobState
 from twinfra.core.errors import SiteRejected, Unavailable
 from twinfra.core.ids import new_uuid
@@ -169,6 +170,7 @@ async def test_asks_slurm_for_what_the_pod_needs(opened, make, slurm_cluster):
         figures = await site.ping()
         assert (figures.cpus, figures.free_cpus) == (12, 10)
         assert figures.gpus == {"nvidia.com/gpu": 2}
+        assert figures.machine == Machine("linux", architecture())
         assert figures.free_memory_bytes < figures.memory_bytes == 12000 * 2**20
         await site.cancel(native_id)
         await ended(site, native_id)

@@ -19,8 +19,9 @@ from twinfra.compute.containers.images.model import (
     ImageConfig,
     Recipe,
 )
-from twinfra.compute.containers.images.store import ImageStore, architecture
+from twinfra.compute.containers.images.store import ImageStore
 from twinfra.compute.containers.images.tarball import compress, pack
+from twinfra.compute.containers.machine import architecture
 from twinfra.core.errors import InvalidRequest, NotFound, SiteRejected
 
 

@@ -2,12 +2,21 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinfra.compute.containers.keeper.model import (
+    ContainerStatus,
+    PodState,
+    Running,
+    Terminated,
+    Waiting,
+)
 from twinfra.compute.containers.logs import (
     Assembler,
     LogQuery,
+    all_written,
     assemble,
     cut,
     follow,
@@ -81,3 +90,35 @@ async def test_follow_goes_over_to_the_new_file_after_a_rotation(tmp_path):
 
     seen = [line async for line in follow(path, LogQuery("c"), over)]
     assert seen == [b"one\n", b"two\n", b"three\n"]
+
+
+async def test_follow_gives_what_was_written_just_before_the_end(tmp_path):
+    path = tmp_path / "0.log"
+    path.write_bytes(record(1, "one"))
+
+    def over():
+        path.write_bytes(record(1, "one") + record(2, "last"))
+        return True
+
+    seen = [line async for line in follow(path, LogQuery("c"), over)]
+    assert seen == [b"one\n", b"last\n"]
+
+
+ENDED = Terminated(0, "Completed", "", "")
+
+
+@pytest.mark.parametrize(
+    ("run", "state", "whole"),
+    [
+        (0, {"waiting": Waiting("ContainerCreating")}, False),
+        (0, {"running": Running("")}, False),
+        (0, {"terminated": ENDED}, True),
+        (0, {"waiting": Waiting("CrashLoopBackOff"), "last_terminated": ENDED}, True),
+        (1, {"terminated": ENDED}, False),
+        (1, {"running": Running(""), "last_terminated": ENDED, "restart_count": 1}, False),
+    ],
+)
+def test_a_log_is_whole_when_its_run_of_the_container_has_ended(tmp_path, run, state, whole):
+    statuses = (ContainerStatus("other", terminated=ENDED), ContainerStatus("c", **state))
+    pod = PodState("uid", 1, 1, "Running", statuses)
+    assert bool(all_written(tmp_path / "c" / f"{run}.log", pod)) is whole

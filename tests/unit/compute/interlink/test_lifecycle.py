@@ -54,13 +54,19 @@ class Inputs:
         self.missing = 0
         self.asked = 0
         self.trouble = None
+        self.wanted = []
+        self.told = ""
 
     async def stage(self, request, places, resolved):
         self.asked += 1
         if self.trouble:
             raise self.trouble
         resolved.update({mount.did: f"{mount.did}.v7" for mount in request.inputs})
-        return Staged(here=1, missing=self.missing)
+        return Staged(here=1, missing=self.missing, lacking=tuple(resolved.values()))
+
+    async def bring(self, pod, lacking):
+        self.wanted.append(lacking)
+        return self.told
 
 
 class Outputs:
@@ -107,7 +113,7 @@ class Life:
         self.store = PodStore(database)
         self.journal = Journal(self.store, Outbox(database, OUTBOX, Bus("nats://nowhere")), "hpc-b")
         self.lifecycle = Lifecycle(self.kit, self.journal)
-        self.engine = HandEngine(self.clock, twice=twice)
+        self.engine = HandEngine(self.clock, twice=twice, database=database)
         self.engine.use([self.lifecycle.workflow()])
 
     async def create(self, **spec):
@@ -201,6 +207,10 @@ async def test_waits_for_data_and_asks_again_when_time_passes(life):
     report = await life.report()
     assert (report.reason, report.message) == ("WaitingForData", "1 of 4 files are at the site")
     assert life.site.jobs == {}
+    assert set(life.inputs.wanted) == {("climate:scenarios.v7",)}
+    life.inputs.told = "rule 4 is STUCK: no source"
+    await life.turn(seconds=60)
+    assert (await life.report()).message.endswith("at the site; rule 4 is STUCK: no source")
     life.inputs.missing = 0
     await life.turn(seconds=60)
     assert len(life.site.jobs) == 1

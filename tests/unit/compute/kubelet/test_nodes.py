@@ -1,5 +1,6 @@
 """What a virtual node looks like."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,9 @@ from twinfra.compute.kubelet.model.node import (
     conditions,
     labels,
     node_object,
+    node_status,
     taints,
+    with_machine,
 )
 from twinfra.core.errors import InvalidRequest
 
@@ -30,10 +33,36 @@ def test_tells_the_sites_machines_when_labelled():
     assert found["virtual-node.interlink/type"] == "virtual-kubelet"
 
 
+@pytest.mark.parametrize(
+    ("told", "facts", "wanted"),
+    [
+        ({"architecture": "arm64"}, NodeFacts("n", "a"), ("linux", "arm64", None)),
+        ({}, NodeFacts("n", "a"), ("linux", "amd64", None)),
+        ({"os": ["x"], "architecture": "a b", "cpu_level": 3}, FACTS, ("linux", "arm64", None)),
+        (
+            {"os": "linux", "architecture": "amd64", "cpu_level": "x86-64-v4"},
+            NodeFacts("n", "a", cpu_level="x86-64-v2"),
+            ("linux", "amd64", "x86-64-v2"),
+        ),
+    ],
+)
+def test_a_setting_comes_before_the_ping_and_a_guess_after_it(told, facts, wanted):
+    found = labels(with_machine(facts, Ping.from_wire({"machine": told})))
+    keys = ("kubernetes.io/os", "kubernetes.io/arch", "twinfra.io/cpu-level")
+    assert tuple(found.get(key) for key in keys) == wanted
+
+
 def test_has_provider_id_and_system_taint_when_made():
     made = node_object(FACTS, {})
     assert made["spec"]["providerID"] == "external:///hpc-a"
     assert made["spec"]["taints"] == [NO_SCHEDULE]
+
+
+@pytest.mark.story("the node declares `ExtendWebSocketsToKubelet`")
+@pytest.mark.parametrize(("port", "features"), [(10250, ["ExtendWebSocketsToKubelet"]), (0, None)])
+def test_declares_what_its_api_can_do_when_it_has_one(port, features):
+    status = node_status(replace(FACTS, port=port), {}, [])
+    assert status.get("declaredFeatures") == features
 
 
 @pytest.mark.story("Ping resources replace the named fields only; junk is ignored")

@@ -56,7 +56,7 @@ class Tried:
 def test_the_worse_runtime_says_why_the_better_one_was_passed_over(monkeypatch):
     denied = Isolation("bubblewrap", False, False, "user namespaces are denied", "sudo sysctl x")
     plain = Isolation("proot", True, False, "traces instead")
-    monkeypatch.setattr(runtime, "BubblewrapRuntime", lambda: Tried(denied))
+    monkeypatch.setattr(runtime, "BubblewrapRuntime", lambda **_: Tried(denied))
     monkeypatch.setattr(runtime, "ProotRuntime", lambda: Tried(plain))
     ground, isolation = runtime.choose_ground(ComputeSettings(network="none"))
     assert isinstance(ground, Ground)
@@ -66,7 +66,7 @@ def test_the_worse_runtime_says_why_the_better_one_was_passed_over(monkeypatch):
 
 def test_pods_are_refused_with_the_reason_when_no_runtime_works(monkeypatch):
     denied = Isolation("bubblewrap", False, False, "not installed")
-    monkeypatch.setattr(runtime, "BubblewrapRuntime", lambda: Tried(denied))
+    monkeypatch.setattr(runtime, "BubblewrapRuntime", lambda **_: Tried(denied))
     ground, isolation = runtime.choose_ground(ComputeSettings(runtime="bubblewrap"))
     assert isolation is None
     with pytest.raises(SiteRejected, match="not installed"):

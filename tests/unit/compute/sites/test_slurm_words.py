@@ -18,9 +18,11 @@ from twinfra.compute.containers.keeper.model import (
     PodState,
     Terminated,
 )
+from twinfra.compute.containers.machine import Machine
 from twinfra.compute.sites.model import JobSpec, JobState
 from twinfra.compute.sites.slurm import states
 from twinfra.compute.sites.slurm.commands import TRANSIENT, SlurmCommands
+from twinfra.compute.sites.slurm.machines import read_machines
 from twinfra.compute.sites.slurm.options import FLAGS, KNOWN, mebibytes, read_options, seconds
 from twinfra.compute.sites.slurm.script import batch_script, limited
 from twinfra.compute.sites.slurm.settings import SlurmSettings
@@ -213,6 +215,28 @@ n4 0/0/4/4 4000 0 (null) gpu:0 drained
     assert figures.gpus == {"nvidia.com/gpu": 4}
     assert figures.free_memory_bytes == 7000 * MIB
     assert figures.wait_s == 0
+
+
+def node_line(name, kind="x86_64", partitions="cpu,debug"):
+    return (
+        f"NodeName={name} Arch={kind} CoresPerSocket=1 CPUAlloc=0 "
+        f"OS=Linux 6.1.0 #1 SMP Debian Partitions={partitions} BootTime=2026-11-01T00:00:00"
+    )
+
+
+@pytest.mark.story("Nodes publish real os, architecture and CPU level")
+@pytest.mark.parametrize(
+    ("lines", "partition", "kind"),
+    [
+        ([node_line("n1"), node_line("n2")], "", Machine("linux", "amd64")),
+        ([node_line("n1"), node_line("n2", "aarch64", "arm")], "", Machine()),
+        ([node_line("n1"), node_line("n2", "aarch64", "arm")], "arm", Machine("linux", "arm64")),
+        (["NodeName=n3 CoresPerSocket=1 State=DOWN Partitions=cpu"], "cpu", Machine()),
+        (["No nodes in the system"], "", Machine()),
+    ],
+)
+def test_the_nodes_are_of_one_kind_or_none(lines, partition, kind):
+    assert read_machines("\n".join(lines), partition) == kind
 
 
 def ended(code, reason="Error", *, cancelled=False, phase="Failed"):

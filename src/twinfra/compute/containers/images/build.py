@@ -26,8 +26,8 @@ from twinfra.compute.containers.images.model import (
     MEDIA_MANIFEST,
     Recipe,
 )
-from twinfra.compute.containers.images.store import architecture
 from twinfra.compute.containers.images.tarball import Layer, compress, pack
+from twinfra.compute.containers.machine import architecture
 
 _BUILDER = 1  # raise it when the same inputs should give another layer
 _CREATED = "1970-01-01T00:00:00Z"

@@ -22,7 +22,8 @@ from twinfra.compute.containers.images.names import (
     whole_name,
 )
 from twinfra.compute.containers.images.registry import RegistryPull
-from twinfra.compute.containers.images.store import ImageStore, architecture
+from twinfra.compute.containers.images.store import ImageStore
+from twinfra.compute.containers.machine import architecture
 from twinfra.core.errors import InvalidRequest, NotFound
 
 PENDING = ""

@@ -47,6 +47,8 @@ ACCEPT = f"{MEDIA_MANIFEST}, {MEDIA_INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
 MANIFEST_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 CONNECT_S, SILENCE_S = 15.0, 60.0
+NOTHING = ("unknown", "unknown", "")
+"""What builders say of entries that are no image, such as attestations."""
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -86,19 +88,29 @@ class RegistryPull:
             Unavailable: the registry does not answer (retryable).
         """
         layout.create()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        try:
-            async with aiohttp.ClientSession(
-                timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-            ) as session:
-                manifest, body = await self._image(session, layout, architecture)
-                for part in (body["config"], *body["layers"]):
-                    await self._blob(session, layout, descriptor_of(part))
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unavailable(f"the registry does not answer: {shorten(str(error))}") from error
-        except (KeyError, TypeError) as error:
-            raise SiteRejected("the registry's manifest is malformed") from error
+        async with _session() as session:
+            manifest, body = await self._image(session, layout, architecture)
+            for part in (body["config"], *body["layers"]):
+                await self._blob(session, layout, descriptor_of(part))
         layout.name(name, manifest, architecture)
+
+    async def platforms(self) -> frozenset[tuple[str, str, str]]:
+        """Return what the image is made for: os, architecture and variant, which may be empty.
+
+        Empty where the image does not say so of all its parts. Raises as `into` does.
+        """
+        named = self._wanted.digest or self._wanted.tag
+        async with _session() as session:
+            kind, _, body = await self._fetch(session, named, self._wanted.digest)
+            if kind in {MEDIA_INDEX, DOCKER_INDEX}:
+                found = [_platform(item.get("platform") or {}) for item in body["manifests"]]
+            else:
+                wanted = descriptor_of(body["config"])
+                url = f"{self._base}/blobs/{wanted.digest}"
+                _, data = await self._small(session, url, {}, wanted.digest)
+                found = [_platform(_object(data))]
+        known = frozenset(each for each in found if each != NOTHING)
+        return frozenset() if any(not (os and made) for os, made, _ in known) else known
 
     async def _image(
         self, session: aiohttp.ClientSession, layout: Layout, architecture: str
@@ -121,8 +133,23 @@ class RegistryPull:
     async def _manifest(
         self, session: aiohttp.ClientSession, layout: Layout, named: str, digest: str
     ) -> tuple[Descriptor, dict[str, Any]]:
+        kind, data, body = await self._fetch(session, named, digest)
+        return layout.put(kind, data), body
+
+    async def _fetch(
+        self, session: aiohttp.ClientSession, named: str, digest: str
+    ) -> tuple[str, bytes, dict[str, Any]]:
+        """Return a manifest or an index: its media type, its bytes, what it says."""
         url = f"{self._base}/manifests/{named}"
-        async with self._get(session, url, {"Accept": ACCEPT}) as answer:
+        kind, data = await self._small(session, url, {"Accept": ACCEPT}, digest)
+        body = _object(data)
+        return str(body.get("mediaType") or kind), data, body
+
+    async def _small(
+        self, session: aiohttp.ClientSession, url: str, headers: dict[str, str], digest: str
+    ) -> tuple[str, bytes]:
+        """Return a small document, and the type that the registry gives it."""
+        async with self._get(session, url, headers) as answer:
             data = await answer.content.read(MANIFEST_BYTES + 1)
             while len(data) <= MANIFEST_BYTES and not answer.content.at_eof():
                 data += await answer.content.read(MANIFEST_BYTES + 1 - len(data))
@@ -131,13 +158,7 @@ class RegistryPull:
             raise SiteRejected("the image has an oversized manifest")
         if digest and f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
             raise SiteRejected("the registry's manifest is not what its digest says")
-        try:
-            body = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise SiteRejected("the registry's manifest is not JSON") from error
-        if not isinstance(body, dict):
-            raise SiteRejected("the registry's manifest is no object")
-        return layout.put(str(body.get("mediaType") or kind), data), body
+        return kind, data
 
     async def _blob(
         self, session: aiohttp.ClientSession, layout: Layout, wanted: Descriptor
@@ -211,6 +232,36 @@ class RegistryPull:
         if not isinstance(token, str):
             raise UpstreamFault("the registry's token service gave no token")
         return {"Authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def _session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Give a session; what goes wrong in it is told as `RegistryPull.into` says."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+    try:
+        async with aiohttp.ClientSession(
+            timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
+            yield session
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Unavailable(f"the registry does not answer: {shorten(str(error))}") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise SiteRejected("the registry's manifest is malformed") from error
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SiteRejected("the registry's manifest is not JSON") from error
+    if not isinstance(body, dict):
+        raise SiteRejected("the registry's manifest is no object")
+    return body
+
+
+def _platform(said: dict[str, Any]) -> tuple[str, str, str]:
+    os, made_for, variant = (str(said.get(key) or "") for key in ("os", "architecture", "variant"))
+    return os, made_for, variant
 
 
 def _basic(account: Credential) -> dict[str, str]:

@@ -4,7 +4,6 @@ It must not fetch from a registry. Its neighbour `layout.py` reads the layouts.
 """
 
 import json
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -24,16 +23,11 @@ from twinfra.compute.containers.images.model import (
 )
 from twinfra.compute.containers.images.names import Credential
 from twinfra.compute.containers.images.unpack import Unpacker
+from twinfra.compute.containers.machine import architecture
 from twinfra.compute.containers.rootfs import resolve
 from twinfra.core.errors import NotFound, SiteRejected
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
 _RECORD = "image.json"
-
-
-def architecture() -> str:
-    """Return this machine's architecture as OCI spells it."""
-    return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 class ImageStore:

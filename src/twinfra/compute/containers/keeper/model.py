@@ -101,6 +101,8 @@ class Launch:
     """Working directory within the container."""
     directories: tuple[str, ...] = ()
     """Host directories that the keeper makes before each start, where missing."""
+    fresh: tuple[str, ...] = ()
+    """Of these, those that it makes anew before each start, without what a former run left."""
     files: dict[str, str] = field(default_factory=dict)
     """Small host files, path to content, that the keeper writes before each start."""
     links: dict[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ It works in the keeper's own mount namespace, which no container can change.
 
 import contextlib
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -29,6 +30,19 @@ def mount_memory(plan: PodPlan) -> None:
     for folder in plan.memory_folders:
         Path(folder.path).mkdir(parents=True, exist_ok=True, mode=0o700)
         kernel.mount_memory(folder.path, folder.size_bytes)
+
+
+def remove(folder: str) -> None:
+    """Remove a folder with all that is in it, whatever its modes; links in it are not followed."""
+    if not os.path.isdir(folder):
+        return
+    os.chmod(folder, 0o700)
+    for at, names, _ in os.walk(folder):
+        for name in names:
+            path = os.path.join(at, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def show(sub: SubPath) -> None:

@@ -108,6 +108,8 @@ def enter(
 
 def _prepare(launch: Launch) -> None:
     try:
+        for directory in launch.fresh:
+            places.remove(directory)
         for directory in launch.directories:
             Path(directory).mkdir(parents=True, exist_ok=True)
         for path, content in launch.files.items():

@@ -23,13 +23,13 @@ class Admission:
         self._doors, self._datasets = doors, datasets
 
     async def admit(self, caller: Principal, request: PodRequest) -> dict[str, Any] | None:
-        """Return the caller's lasting permission, where the pod has outputs; see `DataDoor`."""
+        """Return the caller's lasting permission, where the pod names data; see `DataDoor`."""
         for mount in request.inputs:
             try:
                 await self._datasets.get_did(Did(mount.scope, mount.name))
             except NotFound as error:
                 raise refuse("twinfra.io/inputs", f"there is no {mount.did}") from error
-        if not request.outputs:
+        if not (request.inputs or request.outputs):
             return None
         if caller.is_service:
             await self._make_containers(request, None)
@@ -37,11 +37,13 @@ class Admission:
         try:
             delegation = await self._doors.tokens.delegate(caller.token)
         except Unauthenticated as error:
+            field = "outputs" if request.outputs else "inputs"
             raise InvalidRequest(
-                "twinfra.io/outputs: the token cannot be kept for the time when the job ends"
+                f"twinfra.io/{field}: the token cannot be kept for the time when it is needed"
             ) from error
-        token = await self._doors.tokens.on_behalf(delegation, self._doors.datasets_url)
-        await self._make_containers(request, token)
+        if request.outputs:
+            token = await self._doors.tokens.on_behalf(delegation, self._doors.datasets_url)
+            await self._make_containers(request, token)
         return delegation.to_dict()
 
     async def _make_containers(self, request: PodRequest, token: str | None) -> None:

@@ -39,12 +39,12 @@ class DataDoors:
         source = self.tokens.for_service(self.datasets_url)
         return DatasetsClient(HttpClient(self.datasets_url, tls=self.tls, token=source))
 
-    async def datasets_token(self, pod: KeptPod) -> str:
+    async def datasets_token(self, pod: KeptPod, scope: str = "") -> str:
         """Return a token for the datasets service that acts for the pod's owner."""
         if pod.delegation is None:
             return await self.tokens.service(self.datasets_url)
         delegation = Delegation.from_dict(pod.delegation)
-        return await self.tokens.on_behalf(delegation, self.datasets_url)
+        return await self.tokens.on_behalf(delegation, self.datasets_url, scope)
 
     async def release(self, pod: KeptPod) -> None:
         """End the owner's delegation, if there is one."""

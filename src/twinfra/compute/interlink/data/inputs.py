@@ -2,7 +2,8 @@
 
 A link costs no bytes and keeps the content that was linked, whatever happens to the name later.
 Where the storage is on another file system the file is copied. Only what the datasets service
-calls available here is linked, and only if it has the size that it should have.
+calls available here is linked, and only if it has the size that it should have. What is elsewhere
+is asked for by a rule, in the name of the pod's owner, unless one brings it already.
 """
 
 import asyncio
@@ -13,14 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from twinfra.access.scopes import DATA_SCOPES
 from twinfra.compute.interlink.data.doors import DAV, DataDoors
+from twinfra.compute.interlink.plugin.model import KeptPod
 from twinfra.compute.interlink.plugin.ports import Staged
 from twinfra.compute.interlink.pods.places import Places
 from twinfra.compute.interlink.pods.request import DataMount, PodRequest
+from twinfra.core.errors import Conflict, shorten
 from twinfra.core.telemetry import get_logger
-from twinfra.data.datasets.client import DatasetsClient, Did, ReplicaInfo
+from twinfra.data.datasets.client import (
+    DatasetsClient,
+    Did,
+    NewRule,
+    ReplicaInfo,
+    RuleInfo,
+    RuleState,
+)
 
 log = get_logger(__name__)
+
+HALTED = frozenset({RuleState.STUCK, RuleState.SUSPENDED})
 
 
 @dataclass(frozen=True)
@@ -36,14 +49,16 @@ class InputStager:
     Args:
         doors: of the site.
         datasets: asks as the plug-in.
+        lifetime_s: of the rules that bring what is missing.
     """
 
-    def __init__(self, doors: DataDoors, datasets: DatasetsClient) -> None:
-        self._doors, self._datasets = doors, datasets
+    def __init__(self, doors: DataDoors, datasets: DatasetsClient, *, lifetime_s: float) -> None:
+        self._doors, self._datasets, self._lifetime_s = doors, datasets, lifetime_s
 
     async def stage(self, request: PodRequest, places: Places, resolved: dict[str, str]) -> Staged:
         """Link what is at this site into the pod's folder; see `Inputs`."""
         here = missing = new = 0
+        lacking = []
         for mount in request.inputs:
             if mount.did not in resolved:
                 found = await self._datasets.resolve(Did(mount.scope, mount.name))
@@ -57,7 +72,45 @@ class InputStager:
             here += len(links) - unmade
             missing += len(replicas) - len(links) + unmade
             new += made
-        return Staged(here=here, missing=missing, new=new)
+            if any(replica.at(self._doors.rse) is None for replica in replicas):
+                lacking.append(str(did))
+        return Staged(here=here, missing=missing, new=new, lacking=tuple(lacking))
+
+    async def bring(self, pod: KeptPod, lacking: Sequence[str]) -> str:
+        """Ask for rules on what no rule brings here; see `Inputs`."""
+        return "; ".join([_told(await self._rule(pod, Did.parse(did))) for did in lacking])
+
+    async def _rule(self, pod: KeptPod, did: Did) -> RuleInfo:
+        """Return the rule that brings `did` here, made now where there is none."""
+        known = await self._known_rule(did)
+        if known is not None:
+            return known
+        meta = {"deployment": pod.deployment, "group": pod.owner.group, "pod": pod.uid}
+        wanted = NewRule(
+            did,
+            copies=1,
+            rse_expression=self._doors.rse,
+            lifetime_s=self._lifetime_s,
+            meta={key: value for key, value in meta.items() if value},
+        )
+        token = await self._doors.datasets_token(pod, DATA_SCOPES)
+        try:
+            rule_id = await self._datasets.add_rule(wanted, token=token)
+        except Conflict:  # another pod of the same owner was quicker
+            if (known := await self._known_rule(did)) is None:
+                raise
+            return known
+        log.info("input_rule_made", uid=pod.uid, dataset=str(did), rule_id=rule_id)
+        return await self._datasets.get_rule(rule_id)
+
+    async def _known_rule(self, did: Did) -> RuleInfo | None:
+        """Return a rule of anybody's that brings `did` to this site, the best one."""
+        found = [
+            rule
+            for rule in await self._datasets.did_rules(did)
+            if rule.rse_expression == self._doors.rse
+        ]
+        return min(found, key=lambda rule: rule.state in HALTED, default=None)
 
     def _link(
         self, did: Did, replica: ReplicaInfo, mount: DataMount, places: Places
@@ -68,6 +121,13 @@ class InputStager:
             return None
         name = file_name(did, replica.did)
         return _Link(source, places.input(mount) / name, replica.size_bytes)
+
+
+def _told(rule: RuleInfo) -> str:
+    """Say how a rule stands, in a few words."""
+    if rule.state in HALTED:
+        return f"rule {rule.id} on {rule.did} is {rule.state}: {shorten(rule.error or '')}"
+    return f"rule {rule.id} brings {rule.did}"
 
 
 def local_path(pfn: str, storage: Path) -> Path | None:

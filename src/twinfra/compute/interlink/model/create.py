@@ -6,7 +6,14 @@ from typing import Any
 
 from twinfra.compute.interlink.model.files import FilesRequest
 from twinfra.compute.interlink.model.pod import containers_of, spec_of
-from twinfra.compute.interlink.model.reading import Json, as_object, first, objects, text
+from twinfra.compute.interlink.model.reading import (
+    Json,
+    as_object,
+    fault_of,
+    first,
+    objects,
+    text,
+)
 from twinfra.core.errors import InvalidRequest
 
 POD_TOKEN_HEADER = "Twinfra-Pod-Token"  # noqa: S105 - a header's name
@@ -166,7 +173,12 @@ class CreateAnswer:
             InvalidRequest: it is no such answer.
         """
         body = as_object(_only(value), "answer")
-        return cls(text(body.get("PodUID"), "PodUID"), text(body.get("PodJID"), "PodJID"))
+        if fault := fault_of(body):
+            raise InvalidRequest(f"error: {fault}")
+        answer = cls(text(body.get("PodUID"), "PodUID"), text(body.get("PodJID"), "PodJID"))
+        if not (answer.uid or answer.native_id):
+            raise InvalidRequest("it names neither PodUID nor PodJID")
+        return answer
 
     def to_wire(self) -> Json:
         """Return the JSON object of the published structure."""

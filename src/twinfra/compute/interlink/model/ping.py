@@ -1,5 +1,6 @@
 """The answer of a ping: how big the site is, how much is free, what its plug-in can do more."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from twinfra.compute.interlink.model.reading import Json
 from twinfra.core.quantities import parse_bytes, parse_cpu
 
+_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 EXTENSIONS_HEADER = "Twinfra-Extensions"
 
 
@@ -15,7 +17,9 @@ class Ping:
     """What a site says of itself; what a foreign plug-in leaves out is None or empty.
 
     ``cpus``, ``memory_bytes`` and ``pods`` are the whole site's, ``free_*`` what nobody uses;
-    ``runtime`` says whether containers are isolated, and if not, why not and what would help.
+    ``os``, ``architecture`` and ``cpu_level`` are what all the site's machines are, as Kubernetes
+    spells them; ``runtime`` says whether containers are isolated, and if not, why not and what
+    would help.
     """
 
     status: str = "ok"
@@ -30,6 +34,9 @@ class Ping:
     free_slots: int | None = None
     queue_length: int | None = None
     queue_wait_s: float | None = None
+    os: str = ""
+    architecture: str = ""
+    cpu_level: str = ""
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
     def to_wire(self) -> Json:
@@ -56,6 +63,9 @@ class Ping:
             "slots": self.free_slots,
         }
         body["queue"] = {"length": self.queue_length, "wait_s": self.queue_wait_s}
+        machine = {"os": self.os, "architecture": self.architecture, "cpu_level": self.cpu_level}
+        if any(machine.values()):
+            body["machine"] = {name: word for name, word in machine.items() if word}
         if self.runtime:
             body["runtime"] = dict(self.runtime)
         return body
@@ -68,6 +78,7 @@ class Ping:
         free = _object(value.get("free"))
         queue = _object(value.get("queue"))
         resources = _object(value.get("resources"))
+        machine = _object(value.get("machine"))
         return cls(
             status=str(value.get("status") or "ok"),
             cpus=_quantity(resources.get("cpu")),
@@ -81,6 +92,9 @@ class Ping:
             free_slots=_whole(free.get("slots")),
             queue_length=_whole(queue.get("length")),
             queue_wait_s=_quantity(queue.get("wait_s")),
+            os=_word(machine.get("os")),
+            architecture=_word(machine.get("architecture")),
+            cpu_level=_word(machine.get("cpu_level")),
             runtime=_object(value.get("runtime")),
         )
 
@@ -95,6 +109,11 @@ def _object(value: Any) -> Json:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _word(value: Any) -> str:
+    """Return what may be the value of a node's label; else nothing."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
 
 
 def _quantity(value: Any) -> float | None:

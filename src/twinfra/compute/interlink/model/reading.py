@@ -9,6 +9,7 @@ from twinfra.core.errors import InvalidRequest
 
 Json = dict[str, Any]
 
+FAULT_LIMIT = 256
 INVALID_BODY = "invalid request body"
 UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -24,6 +25,23 @@ def decode(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(INVALID_BODY) from error
+
+
+def fault_in(body: bytes) -> str:
+    """Return the error that an answer of success holds all the same; empty: it holds none.
+
+    Plug-ins are about that answer 200 and ``{"error": "..."}``.
+    """
+    try:
+        return fault_of(json.loads(body))
+    except (ValueError, RecursionError):
+        return ""
+
+
+def fault_of(value: Any) -> str:
+    """Do as `fault_in` for an answer that has been read."""
+    told = value.get("error") if isinstance(value, dict) else None
+    return str(told)[:FAULT_LIMIT] if told else ""
 
 
 def as_object(value: Any, field: str) -> Json:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from twinfra.compute.interlink.model.reading import Json, as_object, objects, text
+from twinfra.compute.interlink.model.reading import Json, as_object, fault_of, objects, text
 from twinfra.core.errors import InvalidRequest
 from twinfra.core.time import parse_rfc3339, rfc3339
 
@@ -214,7 +214,21 @@ def statuses(value: Any) -> tuple[PodReport, ...]:
     Raises:
         InvalidRequest: it is no list of statuses.
     """
-    return tuple(PodReport.from_wire(entry) for entry in objects(value, "statuses"))
+    return tuple(PodReport.from_wire(entry) for entry in status_entries(value))
+
+
+def status_entries(value: Any) -> tuple[Json, ...]:
+    """Return the entries of an answer of ``/status``, unread; ``null`` is none.
+
+    Raises:
+        InvalidRequest: it is no list of objects, or one is an error: who is absent then may be
+            there all the same.
+    """
+    entries = objects(value, "statuses")
+    fault = next((told for entry in entries if (told := fault_of(entry))), "")
+    if fault:
+        raise InvalidRequest(f"error: {fault}")
+    return entries
 
 
 def _state(report: ContainerReport) -> Json:

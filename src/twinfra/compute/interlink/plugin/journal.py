@@ -12,6 +12,7 @@ from twinfra.compute.interlink.model.status import PodReport
 from twinfra.compute.interlink.plugin.model import KeptPod
 from twinfra.compute.interlink.plugin.store import PodStore
 from twinfra.core.bus import Event, Outbox
+from twinfra.core.workflow import Leg
 
 JOB_STATE = "org.twinfra.job.state"
 
@@ -41,26 +42,34 @@ class Journal:
         await self._outbox.add(connection, self._event(pod, pod.report))
         return True
 
-    async def tell(self, pod: KeptPod, report: PodReport, *, native_id: str | None = None) -> None:
-        """Write down that `pod` is now as `report` says."""
-        async with self.store.database.begin() as connection:
-            if native_id is not None:
-                await self.store.put_native_id(connection, pod, native_id)
+    def tell(self, leg: Leg, pod: KeptPod, report: PodReport) -> None:
+        """Have it written down, with the outcome of the work, that `pod` is as `report` says."""
+
+        async def write(connection: AsyncConnection) -> None:
             await self.store.note(connection, pod, report)
             if _coarse(pod.report) != _coarse(report):
                 await self._outbox.add(connection, self._event(pod, report))
-        await self.announce()
+
+        leg.writes.append(write)
+        leg.after.append(self.announce)
+
+    def place(self, leg: Leg, pod: KeptPod, native_id: str) -> None:
+        """Have the native id of the present attempt written down with the outcome."""
+        leg.writes.append(lambda connection: self.store.put_native_id(connection, pod, native_id))
 
     async def forget(self, pod: KeptPod) -> None:
         """Drop a pod that is over."""
         async with self.store.database.begin() as connection:
             await self.store.forget(connection, pod)
 
-    async def add_usage(self, record_id: str, record: dict[str, Any]) -> None:
-        """Keep a usage record until accounting has it."""
-        async with self.store.database.begin() as connection:
-            await self.store.add_usage(connection, record_id, record)
-        self.usage_news.set()
+    def add_usage(self, leg: Leg, record_id: str, record: dict[str, Any]) -> None:
+        """Have a usage record kept, with the outcome, until accounting has it."""
+
+        async def announce() -> None:
+            self.usage_news.set()
+
+        leg.writes.append(lambda connection: self.store.add_usage(connection, record_id, record))
+        leg.after.append(announce)
 
     async def announce(self) -> None:
         """Let all readers of events look again."""

@@ -48,6 +48,7 @@ log = get_logger(__name__)
 
 KIND = "pod"
 STAGE, PLACE, WATCH, PUBLISH, KEEP, REMOVE = "stage", "place", "watch", "publish", "keep", "remove"
+POD = "pod"
 PAUSE_MOST_S = 30.0
 CRASHES_MOST = 5
 
@@ -108,6 +109,9 @@ class Lifecycle:
         self._kit, self._journal = kit, journal
         self._looked_at: dict[str, datetime] = {}
         self.fresh_data: set[str] = set()
+        self.works: dict[str, str] = {}
+        """Work by native id, of jobs that this process has placed and not seen over: a site may
+        tell of a job before its id is written down."""
 
     def workflow(self) -> Workflow:
         """Return the work of one pod."""
@@ -127,7 +131,8 @@ class Lifecycle:
         """Wrap a step: what may pass is waited for without end, the rest ends the pod."""
 
         async def step(run: Run) -> Outcome:
-            pod = await self._journal.store.of_work(run.key)
+            pod: KeptPod | None = run.leg.memo.get(POD)
+            pod = pod or await self._journal.store.of_work(run.key)
             if pod is None:
                 return Done()
             try:
@@ -150,25 +155,28 @@ class Lifecycle:
     async def _stage(self, run: Run, pod: KeptPod) -> Outcome:
         """Hold the pod until all its inputs are in its folder."""
         if pod.deleting:
-            return await self._cancelled(pod)
+            return self._cancelled(run, pod)
         request = self._kit.request(pod)
-        if request.inputs:
-            resolved = run.data.setdefault("resolved", {})
-            staged = await self._kit.inputs.stage(request, self._kit.places(pod), resolved)
-            if staged.missing:
-                text = f"{staged.here} of {staged.here + staged.missing} files are at the site"
-                await self._tell(pod, reports.waiting(pod.report, reports.WAITING_FOR_DATA, text))
-                return Wait(self._kit.settings.data_fallback_s, reports.WAITING_FOR_DATA)
+        if not request.inputs:
+            return Next(written=False)
+        resolved = run.data.setdefault("resolved", {})
+        staged = await self._kit.inputs.stage(request, self._kit.places(pod), resolved)
+        if staged.missing:
+            text = f"{staged.here} of {staged.here + staged.missing} files are at the site"
+            told = await self._kit.inputs.bring(pod, staged.lacking)
+            text = f"{text}; {told}" if told else text
+            self._tell(run, pod, reports.waiting(pod.report, reports.WAITING_FOR_DATA, text))
+            return Wait(self._kit.settings.data_fallback_s, reports.WAITING_FOR_DATA)
         return Next()
 
-    async def _place(self, _run: Run, pod: KeptPod) -> Outcome:
+    async def _place(self, run: Run, pod: KeptPod) -> Outcome:
         """Hand the present attempt to the site, unless it has it already."""
         kit = self._kit
         name = job_name(pod.uid, pod.attempt)
         native_id = await kit.site.find(name)
         if native_id is None:
             if pod.deleting:
-                return await self._cancelled(pod)
+                return self._cancelled(run, pod)
             request, places = kit.request(pod), kit.places(pod)
             images = {}
             for entry in (*request.inits, *request.containers):
@@ -176,9 +184,11 @@ class Lifecycle:
             await asyncio.to_thread(lay, request, places)
             spec = job_of(request, places, images, kit.ground)
             native_id = await kit.site.submit(spec)
-        await self._journal.store.set_native_id(pod, native_id)
+        self.works[native_id] = pod.work
+        self._journal.place(run.leg, pod, native_id)
+        run.leg.memo[POD] = replace(pod, native_id=native_id)
         log.info("pod_placed", uid=pod.uid, attempt=pod.attempt, native_id=native_id)
-        return Next()
+        return Next(written=False)
 
     async def _image(self, entry: ContainerRequest, request: PodRequest) -> UnpackedImage:
         """Return a container's image; it is pulled with the pod's accounts.
@@ -213,20 +223,20 @@ class Lifecycle:
             report = replace(report, reason=reports.CANCELLED, message="its end was asked for")
         if not status.state.final:
             if not report.phase.final:  # an end is told once its last process has left
-                await self._tell(pod, report)
+                self._tell(run, pod, report)
             await self._refresh_inputs(run, pod, request)
             quick = CHANGES in kit.site.capabilities
             return Wait(kit.settings.status_fallback_s if quick else kit.settings.poll_s)
-        await self._account(pod, request, status)
+        await self._account(run, pod, request, status)
         if self._may_retry(pod, request, status):
-            await self._try_again(pod, report)
+            self._try_again(run, pod, report)
             return Goto(PLACE)
         if report.phase is PodPhase.SUCCEEDED and request.outputs and not pod.deleting:
             run.data["last"] = report.to_event()
-            await self._tell(pod, reports.publishing(pod.report, report))
+            self._tell(run, pod, reports.publishing(pod.report, report))
             return Goto(PUBLISH)
-        await self._tell(pod, report)
-        return Goto(KEEP)
+        self._tell(run, pod, report)
+        return Goto(KEEP, written=False)
 
     async def _publish(self, run: Run, pod: KeptPod) -> Outcome:
         """Store and register the outputs; only then is the pod over."""
@@ -244,13 +254,14 @@ class Lifecycle:
             spoiled = reports.overruled(
                 last, reports.OUTPUTS_FAILED, error.detail, exit_code=reports.FAILED_EXIT_CODE
             )
-            await self._tell(pod, spoiled)
+            self._tell(run, pod, spoiled)
             return Next()
-        await self._tell(pod, replace(last, message=f"registered {', '.join(made)}"))
+        self._tell(run, pod, replace(last, message=f"registered {', '.join(made)}"))
         return Next()
 
     async def _keep(self, run: Run, pod: KeptPod) -> Outcome:
         """Keep a pod that is over, with its logs, until it is deleted or too old."""
+        self.works.pop(pod.native_id, None)
         now = self._kit.clock.now()
         over_at = parse_rfc3339(run.data.setdefault("over_at", rfc3339(now)))
         left_s = (over_at - now).total_seconds() + self._kit.settings.keep_finished_s
@@ -267,7 +278,7 @@ class Lifecycle:
         log.info("pod_forgotten", uid=pod.uid)
         return Done()
 
-    async def _cancelled(self, pod: KeptPod) -> Outcome:
+    def _cancelled(self, run: Run, pod: KeptPod) -> Outcome:
         """End a pod whose job never came to be."""
         end = reports.ended(
             pod.report,
@@ -276,7 +287,7 @@ class Lifecycle:
             exit_code=reports.KILLED_EXIT_CODE,
             at=self._kit.clock.now(),
         )
-        await self._tell(pod, end)
+        self._tell(run, pod, end)
         return Goto(KEEP)
 
     async def _again(self, run: Run, pod: KeptPod, error: TwinfraError) -> Outcome:
@@ -294,7 +305,7 @@ class Lifecycle:
             reason = pod.report.reason or CONTAINER_CREATING
             if isinstance(error, ImagePullBackOff):
                 reason = _reason_of(error)
-            await self._tell(pod, reports.waiting(pod.report, reason, shorten(error.detail)))
+            self._tell(run, pod, reports.waiting(pod.report, reason, shorten(error.detail)))
         pause_s = error.retry_after_s or 0.2 * 2 ** min(tries - 1, 10)
         return Wait(min(PAUSE_MOST_S, pause_s), shorten(error.detail))
 
@@ -313,7 +324,7 @@ class Lifecycle:
             exit_code=reports.FAILED_EXIT_CODE,
             at=self._kit.clock.now(),
         )
-        await self._tell(pod, end)
+        self._tell(run, pod, end)
         return Goto(KEEP)
 
     def _may_retry(self, pod: KeptPod, request: PodRequest, status: JobStatus) -> bool:
@@ -322,18 +333,22 @@ class Lifecycle:
         allowed = request.restart_policy != "Never" and not pod.deleting
         return lost and allowed and pod.attempt < self._kit.settings.max_attempts
 
-    async def _try_again(self, pod: KeptPod, report: PodReport) -> None:
+    def _try_again(self, run: Run, pod: KeptPod, report: PodReport) -> None:
         attempt = pod.attempt + 1
         log.warning("pod_tried_again", uid=pod.uid, attempt=attempt, reason=report.reason)
-        await self._journal.tell(pod, reports.next_attempt(report, attempt), native_id="")
+        self.works.pop(pod.native_id, None)
+        self._journal.place(run.leg, pod, "")
+        self._journal.tell(run.leg, pod, reports.next_attempt(report, attempt))
 
-    async def _account(self, pod: KeptPod, request: PodRequest, status: JobStatus) -> None:
+    async def _account(
+        self, run: Run, pod: KeptPod, request: PodRequest, status: JobStatus
+    ) -> None:
         stats: PodStats | None = None
         if STATS in self._kit.site.capabilities:
             stats = await cast("StatsSite", self._kit.site).stats(pod.native_id)
         made = self._kit.usage.record(pod, request, status, stats, self._kit.clock.now())
         if made is not None:
-            await self._journal.add_usage(*made)
+            self._journal.add_usage(run.leg, *made)
 
     async def _refresh_inputs(self, run: Run, pod: KeptPod, request: PodRequest) -> None:
         """Link newly arrived inputs into a pod that runs for ever."""
@@ -356,10 +371,11 @@ class Lifecycle:
             if staged.new:
                 log.info("inputs_linked", uid=pod.uid, files=staged.new)
 
-    async def _tell(self, pod: KeptPod, report: PodReport) -> None:
+    def _tell(self, run: Run, pod: KeptPod, report: PodReport) -> None:
         """Tell how a pod is, if that is news; what the wire does not carry is none."""
         if report.to_event() != pod.report.to_event():
-            await self._journal.tell(pod, report)
+            self._journal.tell(run.leg, pod, report)
+            run.leg.memo[POD] = replace(pod, report=report)
 
 
 def _passes(error: TwinfraError) -> bool:

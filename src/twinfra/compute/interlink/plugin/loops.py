@@ -17,7 +17,8 @@ from twinfra.core.workflow import Engine
 
 log = get_logger(__name__)
 
-NEWS_OF_DATA = ("org.twinfra.replica.available", "org.twinfra.dataset.file-added")
+RULE_NEWS = ("org.twinfra.rule.stuck", "org.twinfra.rule.replicating")
+NEWS_OF_DATA = ("org.twinfra.replica.available", "org.twinfra.dataset.file-added", *RULE_NEWS)
 PRUNE_EVERY_S = 600.0
 CONNECT_PAUSE_S = 2.0
 LOOK_S = 0.1
@@ -49,7 +50,11 @@ class PluginLoops:
             await self._told.wait()
             self._told.clear()
             changed, self._changed = self._changed, set()
-            if works := await self._journal.store.works_of(sorted(changed)):
+            known = self._lifecycle.works
+            works = [known[native_id] for native_id in changed & known.keys()]
+            if others := sorted(changed - known.keys()):
+                works += await self._journal.store.works_of(others)
+            if works:
                 await self._engine.wake(KIND, *works)
 
     async def follow_site(self) -> None:
@@ -87,6 +92,8 @@ class PluginLoops:
         named = set(_names(data.get("datasets") or ()))
         if data.get("dataset"):
             named |= {str(data["dataset"]), f"{data.get('scope')}:{data['dataset']}"}
+        if event.type in RULE_NEWS:
+            named.add(f"{data.get('scope')}:{data.get('name')}")
         touched = [pod for pod in await self._journal.store.live() if self._needs(pod, named)]
         self._lifecycle.fresh_data.update(pod.uid for pod in touched)
         await self.wake(touched)

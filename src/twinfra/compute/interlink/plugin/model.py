@@ -39,7 +39,7 @@ class KeptPod:
         owner: who may see and end it.
         body: of ``/create``, as it came.
         work: key of its durable work; a pod made anew after its deletion has another.
-        delegation: the person's permission to act for them later, where it has outputs.
+        delegation: the person's permission to act for them later, where it names data.
         deployment: that it belongs to, as its annotation says.
         node: of that deployment's template.
         native_id: of its present attempt at the back end; empty before.

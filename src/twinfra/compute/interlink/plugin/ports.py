@@ -1,6 +1,6 @@
 """What a pod's life needs besides its site: images, inputs, outputs, and who is told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -41,11 +41,12 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Staged:
-    """How much of a pod's inputs is at hand, in files."""
+    """How much of a pod's inputs is at hand, in files; and which inputs lack some."""
 
     here: int = 0
     missing: int = 0
     new: int = 0
+    lacking: tuple[str, ...] = ()
 
 
 class Inputs(Protocol):
@@ -61,6 +62,21 @@ class Inputs(Protocol):
 
         Raises:
             NotFound: an input does not exist.
+            Unavailable: the datasets service does not answer (retryable).
+        """
+        ...
+
+    async def bring(self, pod: KeptPod, lacking: Sequence[str]) -> str:
+        """Have what is missing copied to this site, for the pod's owner; return how that stands.
+
+        Guarantees: doing it again asks for nothing twice; another's rule is good enough.
+
+        Args:
+            pod: that waits.
+            lacking: data identifiers, as `Staged` names them.
+
+        Raises:
+            InsufficientScope: its owner may not ask for copies.
             Unavailable: the datasets service does not answer (retryable).
         """
         ...
@@ -92,7 +108,7 @@ class DataDoor(Protocol):
     """Asks about a pod's data before the pod is taken."""
 
     async def admit(self, caller: Principal, request: PodRequest) -> dict[str, Any] | None:
-        """Return the caller's lasting permission, where the pod has outputs, as JSON.
+        """Return the caller's lasting permission, where the pod names data, as JSON.
 
         Raises:
             SiteRejected: an input does not exist; the text names it.

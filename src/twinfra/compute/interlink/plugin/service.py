@@ -199,6 +199,9 @@ class PluginService:
             free_slots=figures.free_slots,
             queue_length=figures.queue_length,
             queue_wait_s=figures.wait_s,
+            os=figures.machine.os,
+            architecture=figures.machine.architecture,
+            cpu_level=figures.machine.cpu_level,
             runtime={} if self._isolation is None else asdict(self._isolation),
         )
 

@@ -80,6 +80,9 @@ NOTE = (
     .where(PODS.c.work == bindparam("of_work"))
     .values(report=bindparam("told"), phase=bindparam("in_phase"))
 )
+PLACED = (
+    update(PODS).where(PODS.c.work == bindparam("of_work")).values(native_id=bindparam("placed"))
+)
 EVENT = insert(EVENTS)
 EVENTS_AFTER = (
     select(EVENTS)
@@ -176,18 +179,11 @@ class PodStore:
         body = report.to_event()
         await connection.execute(EVENT, {"uid": pod.uid, "owner": asdict(pod.owner), "body": body})
 
-    async def set_native_id(self, pod: KeptPod, native_id: str) -> None:
-        """Write down the native id of the present attempt."""
-        async with self.database.begin() as connection:
-            await self.put_native_id(connection, pod, native_id)
-
     async def put_native_id(
         self, connection: AsyncConnection, pod: KeptPod, native_id: str
     ) -> None:
-        """Do as `set_native_id` within the caller's unit of work."""
-        await connection.execute(
-            update(PODS).where(PODS.c.work == pod.work).values(native_id=native_id)
-        )
+        """Write down the native id of the present attempt."""
+        await connection.execute(PLACED, {"of_work": pod.work, "placed": native_id})
 
     async def put_body(self, pod: KeptPod, body: dict[str, Any]) -> None:
         """Write down what a pod asks for now: objects of it were renewed."""

@@ -71,7 +71,7 @@ def build_plugin(ctx: Context, name: str, foundation: SiteFoundation) -> Service
         site=foundation.site,
         ground=foundation.ground,
         images=foundation.images,
-        inputs=InputStager(doors, datasets),
+        inputs=InputStager(doors, datasets, lifetime_s=settings.input_lifetime_s),
         outputs=OutputPublisher(doors, datasets, site=name, jobs=home.jobs),
         usage=UsageMaker(
             site=name,

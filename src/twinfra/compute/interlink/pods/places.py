@@ -4,11 +4,10 @@ The keeper has the rest of the directory (``compute/containers``). What an attem
 its own: another attempt begins with empty folders.
 """
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinfra.compute.containers.keeper.places import remove
 from twinfra.compute.interlink.pods.atomic import show
 from twinfra.compute.interlink.pods.request import DataMount, HostPath, PodRequest, Volume
 from twinfra.core.errors import SiteRejected, Unavailable
@@ -76,11 +75,7 @@ def renew(request: PodRequest, places: Places) -> list[str]:
 
 def clear(job_dir: Path) -> None:
     """Remove a pod's folder with all that is in it, whatever its modes; none is fine."""
-    if not job_dir.exists():
-        return
-    for folder, _, _ in os.walk(job_dir):
-        Path(folder).chmod(0o700)
-    shutil.rmtree(job_dir, ignore_errors=True)
+    remove(str(job_dir))
 
 
 def _check_host(host: HostPath) -> None:

@@ -13,7 +13,8 @@ from twinfra.access.audit import audit
 from twinfra.access.model import Principal
 from twinfra.compute.interlink.model.create import CreateAnswer, PodCreateRequest, retrieve
 from twinfra.compute.interlink.model.pod import PodRef, pod_ref
-from twinfra.compute.interlink.model.reading import Json, objects
+from twinfra.compute.interlink.model.reading import Json, fault_in
+from twinfra.compute.interlink.model.status import status_entries
 from twinfra.compute.interlink.rights import require, sees
 from twinfra.compute.interlink.server.plugin import PluginLink
 from twinfra.compute.interlink.server.store import CachedStatus, StatusCache
@@ -79,6 +80,7 @@ class ApiService:
         """Have the plug-in end a pod; forget it here."""
         require(call.caller, "cancel")
         answer = await self._link.delete(call.caller, call.session, body)
+        _check_fault(answer)
         await self._cache.drop(ref.uid)
         return answer
 
@@ -114,6 +116,7 @@ class ApiService:
         """Ask the plug-in how it is; return its answer, and which extensions we forward."""
         require(call.caller, "read")
         reply = await self._link.status(call.caller, call.session, [])
+        _check_fault(reply.body)
         try:
             body: Any = reply.json()
         except UpstreamFault:
@@ -159,12 +162,18 @@ def _held(call: Call, entry: CachedStatus | None) -> Json | None:
 def _statuses(reply: Reply) -> dict[str, Json]:
     """Return the statuses of a plug-in's answer by UID; ``null`` is none."""
     try:
-        entries = objects(reply.json(), "statuses")
+        entries = status_entries(reply.json())
     except TwinfraError as error:
         raise UpstreamFault(
             f"the plug-in's answer is no list of statuses: {error.detail}"
         ) from error
     return {str(entry["UID"]): entry for entry in entries if entry.get("UID")}
+
+
+def _check_fault(answer: bytes) -> None:
+    """Refuse an answer of success that is an error."""
+    if fault := fault_in(answer):
+        raise UpstreamFault(f"the plug-in answered 200 with an error: {fault}")
 
 
 def _check_answer(answer: bytes) -> None:

@@ -32,6 +32,7 @@ log = get_logger(__name__)
 
 SIGNER = "kubernetes.io/kubelet-serving"
 LIFETIME = timedelta(days=365)
+CLOCKS_DIFFER = timedelta(days=1)
 ASK_AGAIN_S = 1.0
 PEM = serialization.Encoding.PEM
 
@@ -117,7 +118,7 @@ def own_certificate(folder: Path, authority: ServerTls, node: str, names: Sequen
         .issuer_name(ca.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_before(now - CLOCKS_DIFFER)
         .not_valid_after(min(now + LIFETIME, ca.not_valid_after_utc))
         .add_extension(_names(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -18,6 +18,7 @@ from twinfra.compute.kubelet.door.figures import Figures
 from twinfra.compute.kubelet.door.logs import container_of, lines_of, options_of
 from twinfra.compute.kubelet.door.ports import DoorPod, DoorSite, PodDoor, Reviews
 from twinfra.compute.kubelet.door.settings import DoorSettings
+from twinfra.compute.kubelet.door.upgrade import is_websocket
 from twinfra.core.errors import TwinfraError
 from twinfra.core.home import LOOPBACK
 from twinfra.core.tasks import end
@@ -208,7 +209,8 @@ class KubeletDoor:
                 tty=wanted.tty,
             )
 
-        return await self._session(commands.serve(request, wanted, dial, self._settings))
+        work = commands.serve(request, wanted, dial, self._settings)
+        return await self._session("exec", request, work)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         wanted = commands.Wanted.of(request.query)
@@ -225,7 +227,8 @@ class KubeletDoor:
                 tty=wanted.tty,
             )
 
-        return await self._session(commands.serve(request, wanted, dial, self._settings))
+        work = commands.serve(request, wanted, dial, self._settings)
+        return await self._session("attach", request, work)
 
     async def _target(self, request: web.Request) -> tuple[DoorPod, str]:
         pod = await self._pod(request, "pod does not exist")
@@ -240,13 +243,18 @@ class KubeletDoor:
         async def dial(port: int) -> Any:
             return await self._behind.site.tunnel(pod.uid, port)
 
-        return await self._session(forwarding.serve(request, dial, self._settings))
+        work = forwarding.serve(request, dial, self._settings)
+        return await self._session("port-forward", request, work)
 
-    async def _session(self, work: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    async def _session(
+        self, kind: str, request: web.Request, work: Awaitable[web.StreamResponse]
+    ) -> web.StreamResponse:
         if self._sessions >= self._settings.max_sessions:
             getattr(work, "close", lambda: None)()
             raise Refused(429, "too many sessions")
         self._sessions += 1
+        wire = "websocket" if is_websocket(request) else "spdy"
+        log.info("kubelet_session_opened", node=self._behind.node, kind=kind, wire=wire)
         try:
             return await work
         finally:

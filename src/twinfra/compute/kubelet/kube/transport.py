@@ -26,6 +26,10 @@ class _Line(msgspec.Struct, gc=False):
     object: Raw
 
 
+class _Bookmark(msgspec.Struct, gc=False):
+    metadata: Raw
+
+
 _LINE = msgspec.json.Decoder(_Line)
 _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 
@@ -173,4 +177,7 @@ def event_of(line: bytes, kind: type[T]) -> WatchEvent[T]:
         change = Change(told.type)
     except ValueError as error:
         raise UpstreamFault(f"a watch told {told.type!r}") from error
-    return WatchEvent(change, decode(bytes(told.object), kind))
+    body = bytes(told.object)
+    if change is Change.BOOKMARK:  # of a pod: its spec has null where every pod has containers
+        body = b'{"metadata":' + bytes(decode(body, _Bookmark).metadata) + b"}"
+    return WatchEvent(change, decode(body, kind))

@@ -5,7 +5,7 @@ Source: Kubernetes API reference, Node; ``interlink.md`` 2.3 of the research; x8
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,12 @@ EFFECTS = frozenset({"NoSchedule", "PreferNoSchedule", "NoExecute"})
 PING_ANNOTATION = "interlink.virtual-kubelet.io/ping-response"
 OUR_TAINTS = "twinfra.io/taints"
 CPU_LEVEL = "twinfra.io/cpu-level"
+FEATURES = ("ExtendWebSocketsToKubelet",)
+"""What our kubelet API can do that an API server must be told, sorted (Kubernetes 1.36, KEP-4006):
+without it sessions are translated to SPDY on their way. Older API servers leave the field out."""
+OS_LABEL, ARCH_LABEL = "kubernetes.io/os", "kubernetes.io/arch"
+OS, ARCHITECTURE = "linux", "amd64"
+"""Of a node whose machines nobody knows."""
 ACCELERATOR_LABELS = {"nvidia.com/gpu": "nvidia-gpu-type"}
 
 
@@ -30,8 +36,8 @@ class NodeFacts:
         address: where its kubelet API is reached.
         port: of it; 0: it has none.
         version: of this program.
-        os: of the site's machines, as Go spells it.
-        architecture: of them, as Go spells it.
+        os: of the site's machines, as Go spells it; empty: not known.
+        architecture: of them, as Go spells it; empty: not known.
         cpu_level: such as ``x86-64-v3``; empty: not known.
         labels: further ones.
         taints: further ones.
@@ -42,12 +48,31 @@ class NodeFacts:
     address: str
     port: int = 0
     version: str = ""
-    os: str = "linux"
-    architecture: str = "amd64"
+    os: str = ""
+    architecture: str = ""
     cpu_level: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Json] = ()
     resources: Mapping[str, str] = field(default_factory=dict)
+
+
+def with_machine(facts: NodeFacts, told: Ping) -> NodeFacts:
+    """Return the facts with the site's machines: as set, else as the ping says."""
+    return replace(
+        facts,
+        os=facts.os or told.os,
+        architecture=facts.architecture or told.architecture,
+        cpu_level=facts.cpu_level or told.cpu_level,
+    )
+
+
+def machine_of(labels: Mapping[str, str]) -> Ping:
+    """Return a ping that tells nothing but the machines, as a node's labels have them."""
+    return Ping(
+        os=labels.get(OS_LABEL, ""),
+        architecture=labels.get(ARCH_LABEL, ""),
+        cpu_level=labels.get(CPU_LEVEL, ""),
+    )
 
 
 def node_object(facts: NodeFacts, status: Json) -> Json:
@@ -71,8 +96,8 @@ def labels(facts: NodeFacts) -> dict[str, str]:
     found = {
         "alpha.service-controller.kubernetes.io/exclude-balancer": "true",
         "node.kubernetes.io/exclude-from-external-load-balancers": "true",
-        "kubernetes.io/os": facts.os,
-        "kubernetes.io/arch": facts.architecture,
+        OS_LABEL: facts.os or OS,
+        ARCH_LABEL: facts.architecture or ARCHITECTURE,
         "kubernetes.io/hostname": facts.name,
         "kubernetes.io/role": "agent",
         "virtual-node.interlink/type": "virtual-kubelet",
@@ -123,9 +148,12 @@ def taints(spec: Sequence[Json], ours: str, facts: NodeFacts, ping: Ping) -> lis
 
 def node_status(facts: NodeFacts, resources: Mapping[str, str], conditions: Sequence[Json]) -> Json:
     """Return the status of a node."""
-    port: Json = (
-        {"daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}}} if facts.port else {}
-    )
+    door: Json = {}
+    if facts.port:
+        door = {
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
+            "declaredFeatures": list(FEATURES),
+        }
     return {
         "capacity": dict(resources),
         "allocatable": dict(resources),
@@ -133,11 +161,11 @@ def node_status(facts: NodeFacts, resources: Mapping[str, str], conditions: Sequ
             {"type": "InternalIP", "address": facts.address},
             {"type": "Hostname", "address": facts.name},
         ],
-        **port,
+        **door,
         "conditions": list(conditions),
         "nodeInfo": {
-            "architecture": facts.architecture,
-            "operatingSystem": facts.os,
+            "architecture": facts.architecture or ARCHITECTURE,
+            "operatingSystem": facts.os or OS,
             "kubeletVersion": facts.version,
             "kubeProxyVersion": "",
             "bootID": "",

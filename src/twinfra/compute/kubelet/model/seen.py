@@ -23,12 +23,29 @@ class _Container(msgspec.Struct, rename="camel", gc=False):
     restart_policy: str | None = None
 
 
+class _Token(msgspec.Struct, gc=False):
+    path: str = ""
+
+
+class _Source(msgspec.Struct, rename="camel", gc=False):
+    service_account_token: _Token | None = None
+
+
+class _Projected(msgspec.Struct):
+    sources: list[_Source] | None = None
+
+
+class _Volume(msgspec.Struct):
+    projected: _Projected | None = None
+
+
 class _Spec(msgspec.Struct, rename="camel"):
     containers: list[_Container]
     init_containers: list[_Container] | None = None
     restart_policy: str = "Always"
     service_account_name: str = ""
     termination_grace_period_seconds: int = 30
+    volumes: list[_Volume] | None = None
 
 
 class Condition(msgspec.Struct, rename="camel"):
@@ -71,7 +88,7 @@ class Named(NamedTuple):
 
 
 class PodFacts(NamedTuple):
-    """What of a pod's spec its status depends on; equal ones are kept once."""
+    """What of a pod's spec is needed all its life; equal ones are kept once."""
 
     containers: tuple[Named, ...]
     inits: tuple[Named, ...] = ()
@@ -79,6 +96,7 @@ class PodFacts(NamedTuple):
     restart_policy: str = "Always"
     service_account: str = ""
     grace_s: int = 30
+    has_tokens: bool = False
 
 
 _SPEC = msgspec.json.Decoder(_Spec)
@@ -100,8 +118,14 @@ def facts_of(spec: Raw) -> PodFacts:
             restart_policy=read.restart_policy,
             service_account=read.service_account_name,
             grace_s=read.termination_grace_period_seconds,
+            has_tokens=any(map(_has_token, read.volumes or ())),
         )
     )
+
+
+def _has_token(volume: _Volume) -> bool:
+    sources = (volume.projected.sources if volume.projected else None) or ()
+    return any(source.service_account_token is not None for source in sources)
 
 
 @lru_cache(maxsize=4096)

@@ -15,15 +15,18 @@ from twinfra.compute.kubelet.kube.client import KubeClient
 from twinfra.compute.kubelet.kube.model import Meta, Patch, Thing
 from twinfra.compute.kubelet.kube.resources import NODES
 from twinfra.compute.kubelet.model.node import (
+    CPU_LEVEL,
     OUR_TAINTS,
     PING_ANNOTATION,
     NodeFacts,
     capacity,
     conditions,
     labels,
+    machine_of,
     node_object,
     node_status,
     taints,
+    with_machine,
 )
 from twinfra.compute.kubelet.ports import Door, Remote
 from twinfra.compute.kubelet.settings import KubeletSettings
@@ -84,6 +87,7 @@ class NodeController:
     ) -> None:
         self._client, self._remote, self._facts, self._door = client, remote, facts, door
         self._settings, self._clock, self._heard = settings, clock, heard
+        self._set, self._told = facts, Ping()
         self._resources = dict(facts.resources)
         self._conditions: dict[str, tuple[str, str]] = {}
         self._written: Json = {}
@@ -107,6 +111,8 @@ class NodeController:
         ping, trouble = await self._ping()
         if ping is not None:
             self._resources = capacity(self._resources, ping)
+            self._told = ping if ping.architecture else self._told
+            self._facts = with_machine(self._set, self._told)
             self._heard(ping.extensions)
         elif self._failures < self._settings.ping_failures and self._conditions:
             return
@@ -137,6 +143,7 @@ class NodeController:
         except TwinfraError as error:
             log.info("node_not_recalled", node=self._facts.name, code=error.code)
             return
+        self._facts = with_machine(self._set, machine_of(node.metadata.labels or {}))
         self._conditions = {
             entry.type: (entry.status, entry.last_transition_time or "")
             for entry in node.status.conditions or ()
@@ -173,7 +180,7 @@ class NodeController:
         status = self._status(trouble)
         body = {
             "metadata": {
-                "labels": labels(self._facts),
+                "labels": {CPU_LEVEL: None, **labels(self._facts)},
                 "annotations": {PING_ANNOTATION: _spelled(ping)},
             },
             "status": status,

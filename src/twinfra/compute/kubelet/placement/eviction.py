@@ -31,6 +31,8 @@ Json = dict[str, Any]
 FINAL = frozenset({"Succeeded", "Failed"})
 AGAIN_S = (0.5, 15.0)
 REASON = "Evicted"
+WAITING_FOR_DATA = "WaitingForData"
+"""The reason by which a site holds a pod whose inputs are on their way."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ class Eviction:
                 self._working[uid] = asyncio.create_task(self._evict(pod, cause))
 
     def _remember(self, pods: Iterable[GatedPod], now_s: float) -> None:
-        """Keep since when each pod waits, by our own clock."""
-        waiting = {pod.metadata.uid for pod in pods if pod.status.phase == "Pending"}
+        """Keep since when each pod waits in the queue, by our own clock."""
+        waiting = {pod.metadata.uid for pod in pods if is_queued(pod)}
         self._pending_since_s = {uid: self._pending_since_s.get(uid, now_s) for uid in waiting}
 
     def _cause(self, node: SeenNode, pod: GatedPod, now_s: float) -> Cause | None:
@@ -120,13 +122,13 @@ class Eviction:
         return None
 
     def _limit_s(self, pod: GatedPod) -> float | None:
-        """Return how long a pod may wait [s]; None: for ever."""
+        """Return how long a pod may wait [s]; None: for ever, as nothing else was forecast."""
+        try:
+            forecast_s = float((pod.metadata.annotations or {}).get(FORECAST, ""))
+        except ValueError:
+            return None
         if not self._settings.wait_factor:
             return None
-        try:
-            forecast_s = float((pod.metadata.annotations or {}).get(FORECAST, "0"))
-        except ValueError:
-            forecast_s = 0.0
         return max(self._settings.wait_least_s, forecast_s * self._settings.wait_factor)
 
     async def _evict(self, pod: GatedPod, cause: Cause) -> None:
@@ -224,6 +226,11 @@ def is_ours(pod: GatedPod) -> bool:
     """Say whether we chose the pod's site, and its end was not asked for."""
     placed = PLACED in (pod.metadata.annotations or {})
     return placed and pod.metadata.deletion_timestamp is None
+
+
+def is_queued(pod: GatedPod) -> bool:
+    """Say whether a pod waits for its site, and not for its data: no forecast counts that."""
+    return pod.status.phase == "Pending" and WAITING_FOR_DATA not in pod.status.reasons
 
 
 def reference(pod: GatedPod) -> Json:

@@ -8,6 +8,7 @@ Source: Kubernetes documentation, "Pod Scheduling Readiness".
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +18,25 @@ from twinfra.compute.kubelet.kube.model import Change, Patch, Thing, WatchEvent
 from twinfra.compute.kubelet.kube.reflector import Reflector, Synced
 from twinfra.compute.kubelet.kube.resources import NAMESPACES, PODS
 from twinfra.compute.kubelet.placement.choosing import (
+    Platform,
     Verdict,
     Wish,
     choose,
     requests_of,
     wish_of,
 )
-from twinfra.compute.kubelet.placement.names import FORECAST, GATE, GROUP, INPUTS, PLACED, SITE
+from twinfra.compute.kubelet.placement.names import (
+    ARCHITECTURES,
+    FORECAST,
+    GATE,
+    GROUP,
+    INPUTS,
+    PLACED,
+    SITE,
+)
 from twinfra.compute.kubelet.placement.nodes import Nodes
 from twinfra.compute.kubelet.placement.objects import GatedPod
-from twinfra.compute.kubelet.placement.ports import Ranked, Ranker
+from twinfra.compute.kubelet.placement.ports import Images, Ranked, Ranker
 from twinfra.compute.kubelet.placement.settings import PlacementSettings
 from twinfra.core.errors import Conflict, NotFound, TwinfraError
 from twinfra.core.tasks import end
@@ -59,6 +69,7 @@ class Gate:
         ranker: knows better; None: what nodes have decides.
         settings: how patient.
         clock: paces.
+        images: knows what they are made for; None: nobody does, so they may run anywhere.
     """
 
     def __init__(
@@ -69,9 +80,10 @@ class Gate:
         ranker: Ranker | None,
         settings: PlacementSettings,
         clock: Clock,
+        images: Images | None = None,
     ) -> None:
         self._client, self._recorder, self._nodes = client, recorder, nodes
-        self._ranker = ranker
+        self._ranker, self._images = ranker, images
         self._settings, self._clock = settings, clock
         self._waiting: OrderedDict[str, GatedPod] = OrderedDict()
         self._working: dict[str, asyncio.Task[None]] = {}
@@ -177,7 +189,7 @@ class Gate:
             TwinfraError: somebody who was asked does not answer, or the pod has changed.
             ValueError: the pod asks for something that cannot be read.
         """
-        wish = wish_of(pod, {})
+        wish = wish_of(pod, await self._platforms(pod))
         ranked = await self._rank(pod, wish)
         async with self._choosing:
             verdict = choose(wish, self._nodes.all(), self._used())
@@ -195,6 +207,12 @@ class Gate:
             self._recorder.normal(about, "PlacedElsewhere", f"not chosen: {text}")
         log.info("pod_placed", uid=about.uid, node=found.node)
         return ""
+
+    async def _platforms(self, pod: GatedPod) -> Mapping[str, frozenset[Platform]]:
+        """Return what the pod's images are made for; what it says of them itself comes first."""
+        if self._images is None or ARCHITECTURES in (pod.metadata.annotations or {}):
+            return {}
+        return await self._images.platforms(pod)
 
     async def _rank(self, pod: GatedPod, wish: Wish) -> Ranked | None:
         if self._ranker is None:

@@ -21,12 +21,20 @@ class Spec(msgspec.Struct, rename="camel"):
     scheduling_gates: list[Json] | None = None
     overhead: dict[str, str] | None = None
     os: Json | None = None
+    image_pull_secrets: list[Json] | None = None
 
 
-class Status(msgspec.Struct):
-    """The phase of a pod."""
+class Status(msgspec.Struct, rename="camel"):
+    """The phase of a pod, and how its containers are."""
 
     phase: str = ""
+    container_statuses: list[Json] | None = None
+
+    @property
+    def reasons(self) -> frozenset[str]:
+        """Why its containers wait, a word each."""
+        states = [each.get("state") or {} for each in self.container_statuses or ()]
+        return frozenset(str((each.get("waiting") or {}).get("reason", "")) for each in states)
 
 
 class GatedPod(msgspec.Struct):

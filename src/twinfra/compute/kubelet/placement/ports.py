@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from twinfra.compute.kubelet.placement.choosing import Wish
+from twinfra.compute.kubelet.placement.choosing import Platform, Wish
+from twinfra.compute.kubelet.placement.objects import GatedPod
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,17 @@ class Ranked:
     factors: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     wait_s: Mapping[str, float] = field(default_factory=dict)
+
+
+class Images(Protocol):
+    """Knows what images are made for."""
+
+    async def platforms(self, pod: GatedPod) -> Mapping[str, frozenset[Platform]]:
+        """Return what each image of a pod is made for, by name; one that nobody knows is left out.
+
+        It answers within a bounded time, and never raises: who does not know does not refuse.
+        """
+        ...
 
 
 class Ranker(Protocol):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twinfra.compute.containers.machine import KERNEL_NAMES
 from twinfra.compute.kubelet.placement.choosing import Wish, devices
 from twinfra.compute.kubelet.placement.ports import Ranked
 from twinfra.orchestration.ranking.client import RankingClient
@@ -22,11 +23,12 @@ class FederationRanker:
 
     async def rank(self, wish: Wish, inputs: Sequence[str], *, group: str) -> Ranked:
         """Return the sites that will do, as ranking says."""
+        made_for = wish.architecture
         requirements = {
             "cpu": max(wish.resources.get("cpu", 0.0), 0.001),
             "memory_bytes": int(wish.resources.get("memory", 0.0)),
             "gpus": devices(wish.resources),
-            "architecture": wish.architecture,
+            "architecture": KERNEL_NAMES.get(made_for, made_for) if made_for else None,
         }
         only = next(iter(wish.sites)) if len(wish.sites) == 1 else None
         answer = await self._client.rank(requirements, inputs, group=group, target=only)

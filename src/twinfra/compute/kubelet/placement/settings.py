@@ -1,5 +1,6 @@
 """Settings of placement: how patient, and when a pod is taken from its site."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -36,15 +37,34 @@ class PlacementSettings(SettingsGroup):
     at_once: PositiveInt = 16
     """Pods looked at at the same time."""
 
+    ask_registries: bool = True
+    """Ask an image's registry what it is made for, where the pod does not say so
+    (``twinfra.io/architectures``); off, or without an answer: it may run anywhere."""
+
+    registry_answer_s: PositiveFloat = 5.0
+    """So long a pod waits for that answer."""
+
+    plain_registries: tuple[str, ...] = ()
+    """Registries (``host:port``) that speak HTTP without TLS."""
+
+    registry_cafile: Path | None = None
+    """Authorities of registries' certificates; default: the system's."""
+
+    images_kept: PositiveInt = 1000
+    """Images whose answers are kept; those not asked for the longest go first."""
+
+    images_kept_s: PositiveFloat = 600.0
+    """How long an answer is believed; a registry that gave none is asked again after a minute."""
+
     failed_s: NonNegativeFloat = 300.0
     """A pod that we placed is taken from a node that was not ready for so long."""
 
-    wait_factor: NonNegativeFloat = 0.0
-    """A pod that we placed is taken from a site where it waits so many times longer than forecast;
-    0: never."""
+    wait_factor: NonNegativeFloat = 10.0
+    """A pod that we placed is taken from a site where it waits so many times longer than ranking
+    forecast; 0: never. Without ranking there is no forecast."""
 
     wait_least_s: NonNegativeFloat = 600.0
-    """But only after it has waited so long; also the limit where there was no forecast."""
+    """But only after it has waited in the queue for so long."""
 
     look_s: PositiveFloat = 5.0
     """Nodes and waiting pods are looked at so often."""

@@ -9,6 +9,7 @@ from twinfra.compute.kubelet.events import EventRecorder
 from twinfra.compute.kubelet.kube.client import KubeClient
 from twinfra.compute.kubelet.nodes.lease import NodeLease
 from twinfra.compute.kubelet.placement.gate import Gate
+from twinfra.compute.kubelet.placement.images import RegistryImages
 from twinfra.compute.kubelet.placement.install import Installer
 from twinfra.compute.kubelet.placement.nodes import Nodes
 from twinfra.compute.kubelet.placement.ranker import FederationRanker
@@ -64,7 +65,8 @@ def placement(
         http = HttpClient(url, tls=ctx.tls_client(), token=tokens.for_service(url))
         ranker = FederationRanker(RankingClient(http))
     nodes = Nodes(client, ctx.clock)
-    gate = Gate(client, recorder, nodes, ranker, settings, ctx.clock)
+    images = RegistryImages(client, settings, ctx.clock) if settings.ask_registries else None
+    gate = Gate(client, recorder, nodes, ranker, settings, ctx.clock, images)
     lease = NodeLease(
         client,
         LEASE,

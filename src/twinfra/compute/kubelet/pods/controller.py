@@ -21,6 +21,7 @@ from twinfra.compute.kubelet.pods.ending import Ending
 from twinfra.compute.kubelet.pods.freshness import Freshness
 from twinfra.compute.kubelet.pods.orphans import Orphans
 from twinfra.compute.kubelet.pods.record import FINAL_PHASES, PodRecord, Stage
+from twinfra.compute.kubelet.pods.renewal import Renewal
 from twinfra.compute.kubelet.pods.writer import StatusWriter
 from twinfra.compute.kubelet.settings import KubeletSettings
 from twinfra.core.telemetry import get_logger
@@ -70,6 +71,7 @@ class PodController:
         self.ending: Ending
         self.freshness: Freshness
         self.orphans: Orphans
+        self.renewal: Renewal
 
     async def run(self, *further: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Look after the pods until cancelled; what is under way is then let go as it stands."""
@@ -144,6 +146,8 @@ class PodController:
             except msgspec.MsgspecError as error:
                 log.warning("pod_unreadable", uid=seen.metadata.uid, why=str(error))
                 return
+        if fresh and pod.stage is Stage.LIVE:
+            self.renewal.adopt(pod)
         if seen.metadata.deletion_timestamp is not None:
             self._end(pod, seen)
         elif fresh and pod.stage is Stage.NEW and not pod.final:
@@ -188,6 +192,7 @@ class PodController:
         report = await self.creation.known(pod)
         if report is not None:
             self.creation.adopt(pod, report)
+            self.renewal.adopt(pod)
         else:
             await self._create(pod, None)
 

@@ -22,6 +22,7 @@ from twinfra.compute.containers.keeper.model import (
     PodState,
     PodStats,
 )
+from twinfra.compute.containers.machine import this_machine
 from twinfra.compute.containers.session import (
     Session,
     Streams,
@@ -85,6 +86,7 @@ class LocalSite:
             settings.reserved_cpus,
             settings.gpus,
         )
+        self._machine = this_machine()
         self._changes = Changes()
         self._news = asyncio.Event()
         self._states: dict[int, PodState] = {}
@@ -165,7 +167,8 @@ class LocalSite:
     async def ping(self) -> SiteFigures:  # noqa: D102 - see the port
         busy = [job.size for job in await self._store.busy()]
         waiting = len(await self._store.queued())
-        return queue.figures(self._offer, busy, waiting, await self._store.recent_wall_s())
+        figures = queue.figures(self._offer, busy, waiting, await self._store.recent_wall_s())
+        return replace(figures, machine=self._machine)
 
     async def connect(  # noqa: D102 - see the port
         self, native_id: str, port: int

@@ -23,8 +23,8 @@ from twinfra.compute.containers.archive import build_keeper
 from twinfra.compute.containers.handle import KeeperHandle, LogQuery
 from twinfra.compute.containers.keeper import journal
 from twinfra.compute.containers.keeper.model import CONTAINER_CREATING, PodState, PodStats
+from twinfra.compute.containers.logs import all_written, log_file
 from twinfra.compute.containers.logs import follow as follow_log
-from twinfra.compute.containers.logs import log_file
 from twinfra.compute.containers.session import (
     KeeperSession,
     Session,
@@ -38,6 +38,7 @@ from twinfra.compute.sites.ports import CHANGES, EXEC, LOGS, STATS
 from twinfra.compute.sites.settings import ComputeSettings
 from twinfra.compute.sites.slurm import script, states
 from twinfra.compute.sites.slurm.commands import SlurmCommands
+from twinfra.compute.sites.slurm.machines import Machines
 from twinfra.compute.sites.slurm.relay import ByteStreams, Relays
 from twinfra.compute.sites.slurm.settings import SlurmSettings
 from twinfra.compute.sites.slurm.store import MIGRATIONS, SlurmJob, SlurmStore
@@ -82,6 +83,7 @@ class SlurmSite:
         self._store, self._settings, self._clock = SlurmStore(database), settings, clock
         self._keeper, self._history = keeper, timedelta(seconds=history_s)
         self._commands = SlurmCommands(settings)
+        self._machines = Machines(self._commands, settings.partition)
         self._relays = Relays(self._commands, settings.python)
         self._changes = Changes()
         self._watch = Watch(self._commands, self._store, settings, self._changes, clock)
@@ -185,9 +187,9 @@ class SlurmSite:
         except SiteRejected as error:
             raise Unavailable(f"Slurm does not tell its nodes: {error.detail}") from error
         waiting = await self._watch.read_waiting()
-        return states.read_nodes(
-            nodes, waiting, self._clock.now(), gpu_resource=self._settings.gpu_resource
-        )
+        gpu, now = self._settings.gpu_resource, self._clock.now()
+        figures = states.read_nodes(nodes, waiting, now, gpu_resource=gpu)
+        return replace(figures, machine=await self._machines.kind())
 
     async def connect(self, native_id: str, port: int) -> ByteStreams:  # noqa: D102 - see the port
         job = await self._running(native_id)
@@ -318,11 +320,10 @@ class SlurmSite:
 
     def _written(self, job: SlurmJob, path: Path) -> bool:
         """Tell whether nothing will be added to a log any more."""
-        later = path.with_name(f"{int(path.stem) + 1}.log")
-        if later.exists() or job.native_id not in self._watch.live:
+        if job.native_id not in self._watch.live:
             return True
         state = journal.read(PodState, job.job_dir / journal.STATE)
-        return state is not None and state.attempt == job.attempt and state.final
+        return state is not None and state.attempt == job.attempt and all_written(path, state)
 
     def _status(self, native_id: str, job: SlurmJob) -> JobStatus:
         live = self._watch.live.get(native_id)

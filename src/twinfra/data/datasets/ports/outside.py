@@ -83,8 +83,8 @@ class Tokens(Protocol):
         """Return a lasting permission of the person of `token`."""
         ...
 
-    async def for_storage(self, delegation: Delegation, audience: str, scope: str) -> str:
-        """Return a token for a storage on behalf of a person."""
+    async def for_storage(self, delegation: Delegation | None, audience: str, scope: str) -> str:
+        """Return a token for a storage on behalf of a person; of none: in our own name."""
         ...
 
     async def revoke(self, delegation: Delegation) -> None:

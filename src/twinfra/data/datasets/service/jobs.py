@@ -13,6 +13,7 @@ from twinfra.data.datasets.ports import Copy, Delegation, Job, RequestRow, RuleR
 MAX_FOLDERS = 8
 READ = ("read",)
 WRITE = ("modify", "create", "read")
+PERSON = (("iss", "issuer"), ("sub", "sub"))
 
 
 class JobMaker:
@@ -35,7 +36,7 @@ class JobMaker:
         target: Rse,
     ) -> Job:
         """Put the job together, with one token for each folder and storage."""
-        delegation = rule.delegation or {}
+        delegation = rule.delegation
         doors = target.doors("third_party_copy_write") or target.doors("write")
         if not doors:
             raise ProtocolNotSupported(f"{target.name} has no protocol that can be written to")
@@ -58,7 +59,7 @@ class JobMaker:
             )
             for one in requests
         ]
-        person = {"iss": delegation.get("issuer"), "sub": delegation.get("sub")}
+        person = {key: (delegation or {}).get(name) for key, name in PERSON}
         metadata = {
             "issuer": "datasets",
             "rule_id": rule.id,
@@ -73,7 +74,7 @@ class JobMaker:
         return Job(sid, copies, kept, rule.activity, rule.priority)
 
     async def _folder_tokens(
-        self, delegation: Delegation, urls: Mapping[str, Rse], capabilities: Sequence[str]
+        self, delegation: Delegation | None, urls: Mapping[str, Rse], capabilities: Sequence[str]
     ) -> dict[str, str]:
         """Return a token by URL: one a folder, or one for all where folders are many."""
         places = {url: token_target(rse, url) for url, rse in urls.items()}

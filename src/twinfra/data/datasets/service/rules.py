@@ -7,6 +7,7 @@ something happens, until a retry is due, or until the rule ends; it never sleeps
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
 from twinfra.core.errors import TwinfraError
@@ -71,7 +72,8 @@ class RuleService:
     async def add(self, caller: Caller, wanted: Sequence[NewRule]) -> list[str]:
         """Add rules, all or none, and return their ids; what they lack is on its way at once.
 
-        Guarantees: each rule holds a delegation of its own by its maker, ended with the rule.
+        Guarantees: each rule holds a delegation of its own by its maker, ended with the rule; what
+        a service of the federation asks for in its own name is copied in ours.
 
         Raises:
             DuplicateRule: the account has the same rule already.
@@ -81,13 +83,14 @@ class RuleService:
         wanted = [self._for(caller, one.checked()) for one in wanted]
         await self._check(wanted)
         held: list[Delegation] = []
+        people = [] if caller.principal.is_service else wanted
         try:
-            for _ in wanted:
+            for _ in people:
                 held.append(await self._tokens.delegate(caller.principal.token))  # noqa: PERF401 - what was held so far is ended when one fails
             async with self._work.begin() as tx:
                 ids = [
                     await self._add(tx, caller, one, delegation)
-                    for one, delegation in zip(wanted, held, strict=True)
+                    for one, delegation in zip_longest(wanted, held)
                 ]
         except BaseException:
             for delegation in held:
@@ -123,7 +126,9 @@ class RuleService:
             ):  # fmt: skip
                 raise DuplicateRule(f"{wanted.account} has this rule on {wanted.did}: {rule_id}")
 
-    async def _add(self, tx: Tx, caller: Caller, wanted: NewRule, delegation: Delegation) -> str:
+    async def _add(
+        self, tx: Tx, caller: Caller, wanted: NewRule, delegation: Delegation | None
+    ) -> str:
         now = self._clock.now()
         row = await require(tx, wanted.did)
         deployment = wanted.meta.get(DEPLOYMENT)

@@ -10,12 +10,16 @@ from twinfra.compute.kubelet.events import EventRecorder
 from twinfra.compute.kubelet.kube.client import KubeClient
 from twinfra.compute.kubelet.placement.eviction import Eviction
 from twinfra.compute.kubelet.placement.gate import Gate
+from twinfra.compute.kubelet.placement.images import RegistryImages
 from twinfra.compute.kubelet.placement.nodes import Nodes
 from twinfra.compute.kubelet.placement.ports import Ranked
 from twinfra.compute.kubelet.placement.settings import PlacementSettings
 from twinfra.core.errors import Unavailable
 from twinfra.core.ids import new_uuid
 from twinfra.core.time import SYSTEM_CLOCK
+from twinfra.testkit.images import image_for
+from twinfra.testkit.ports import LOOPBACK
+from twinfra.testkit.registry import registry
 from twinfra.testkit.waiting import wait_for
 
 from .conftest import CONTAINER, WITHIN_S, cronjob, job, pod, scaled, set_ready
@@ -93,10 +97,13 @@ async def running(installed):
 def gate(running):
     """Start the gate's controller."""
 
-    def start(ranker=None):
+    def start(ranker=None, **more):
+        settings = SETTINGS.model_copy(update=more)
+
         def make(client, recorder):
             nodes = Nodes(client, SYSTEM_CLOCK)
-            return Gate(client, recorder, nodes, ranker, SETTINGS, SYSTEM_CLOCK)
+            images = RegistryImages(client, settings, SYSTEM_CLOCK) if more else None
+            return Gate(client, recorder, nodes, ranker, settings, SYSTEM_CLOCK, images)
 
         running(make)
 
@@ -131,6 +138,24 @@ class World:
             return found if len(there) == count and set(there) <= set(nodes) else None
 
         return await self.until(bound, f"{count} pods on {nodes}")
+
+    async def until_where(self, wanted):
+        async def there():
+            found = {each["metadata"]["name"]: each for each in await self.pods()}
+            nodes = {name: each["spec"].get("nodeName") for name, each in found.items()}
+            return found if nodes == wanted else None
+
+        return await self.until(there, f"pods at {wanted}")
+
+    async def until_replaced(self, old, node):
+        async def replaced():
+            found = {each["metadata"]["uid"]: each for each in await self.pods()}
+            gone = found.pop(old["metadata"]["uid"], old)
+            return gone["status"]["phase"] == "Failed" and any(
+                each["spec"].get("nodeName") == node for each in found.values()
+            )
+
+        await self.until(replaced, f"the new pod at {node}")
 
     async def until_event(self, reason, text):
         async def told():
@@ -184,6 +209,43 @@ async def test_a_pod_goes_to_the_architecture_of_its_image(world, gate, virtual_
     await world.until_bound(1, {arm})
 
 
+@pytest.mark.real("docker-registry")
+@pytest.mark.story("a pod whose image has no match there is never sent there")
+async def test_a_pod_goes_to_what_its_registry_says_of_the_image(
+    world, gate, virtual_node, tmp_path
+):
+    amd = virtual_node()
+    layout = tmp_path / "layout"
+    with registry(tmp_path, {"alice": "s3cret"}) as server:
+        arm = server.push(layout, image_for(layout, "arm:1", "arm64"), "team/arm:1")
+        both = server.push(layout, image_for(layout, "both:1", "amd64", "arm64"), "team/both:1")
+        gate(plain_registries=(server.host,), registry_answer_s=10.0)
+        own = {"imagePullSecrets": [{"name": "pull"}]}
+        await world.apply(
+            server.pull_secret("pull"),
+            pod("arm", containers=[{**CONTAINER, "image": arm}], **own),
+            pod("both", containers=[{**CONTAINER, "image": both}], **own),
+            pod("secret", containers=[{**CONTAINER, "image": arm}]),
+        )
+        await world.until_event("PlacementFailed", f"{amd} is linux/amd64, {arm} is made for linux")
+        await world.until_event("Placed", f"goes to {amd}")
+        held = await world.until_where({"both": amd, "secret": amd, "arm": None})
+        assert held["arm"]["spec"]["schedulingGates"]
+        there = virtual_node(architecture="arm64")
+        await world.until_where({"both": amd, "secret": amd, "arm": there})
+
+
+async def test_a_registry_that_does_not_answer_holds_no_pod(world, gate, virtual_node):
+    node = virtual_node()
+    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(600), LOOPBACK, 0)
+    async with silent:
+        host = "{}:{}".format(*silent.sockets[0].getsockname())
+        gate(plain_registries=(host,), registry_answer_s=0.5)
+        image = {**CONTAINER, "image": f"{host}/team/app:1"}
+        await world.apply(*(pod(f"p{n}", containers=[image]) for n in range(3)))
+        await world.until_bound(3, {node})
+
+
 @pytest.mark.story("Our controller ranks the sites for each gated pod")
 async def test_the_ranking_decides_and_a_ranking_away_delays(world, gate, virtual_node):
     here, there = virtual_node(), virtual_node()
@@ -201,8 +263,9 @@ async def test_the_ranking_decides_and_a_ranking_away_delays(world, gate, virtua
     assert found["metadata"]["annotations"]["twinfra.io/forecast-wait-s"] == "60"
 
 
-def evicting(running, site, node):
-    running(lambda client, recorder: Eviction(client, site, recorder, node, SETTINGS, SYSTEM_CLOCK))
+def evicting(running, site, node, **more):
+    settings = SETTINGS.model_copy(update=more)
+    running(lambda client, recorder: Eviction(client, site, recorder, node, settings, SYSTEM_CLOCK))
 
 
 def disruption(found):
@@ -230,16 +293,60 @@ async def test_a_jobs_pod_leaves_a_draining_site_once_its_job_is_gone(
     assert held["status"]["phase"] == "Pending"
     assert disruption(held)["reason"] == "SiteDrains"
     site.slow = False
-
-    async def replaced():
-        found = {each["metadata"]["uid"]: each for each in await world.pods()}
-        gone = found.pop(old["metadata"]["uid"], old)
-        return gone["status"]["phase"] == "Failed" and any(
-            each["spec"].get("nodeName") == second for each in found.values()
-        )
-
-    await world.until(replaced, "the new pod at the other site")
+    await world.until_replaced(old, second)
     await world.until_event("Evicted", "what made it makes a new one")
+
+
+@pytest.mark.story("A pod that asked for hardware and not for a site is evicted")
+async def test_a_jobs_pod_leaves_a_site_where_it_waits_longer_than_forecast(
+    world, running, gate, virtual_node
+):
+    first, second = virtual_node(), virtual_node()
+    ranker = FixedRanker()
+    ranker.answer = Ranked((first, second), wait_s={first: 2.0, second: 60.0})
+    gate(ranker)
+    await world.apply(job("work"))
+    (old,) = await world.until_bound(1, {first})
+    site = SiteOfJobs()
+    site.jobs.add(old["metadata"]["uid"])
+    site.slow = True
+    ranker.answer = Ranked((second,), refused={first: "its queue is long"})
+    evicting(running, site, first, wait_factor=1.0, wait_least_s=1.0)
+    told = await world.until_event("Evicted", "its job is ended")
+    assert told.startswith(f"waits at {first} for more than 2 s")
+    await world.until(lambda: len(site.deleted) > 2, "the site to be asked")
+    (held,) = await world.pods()
+    assert held["status"]["phase"] == "Pending"
+    assert disruption(held)["reason"] == "ForecastExceeded"
+    site.slow = False
+    await world.until_replaced(old, second)
+
+
+async def test_a_pod_stays_in_the_queue_when_its_data_comes_or_nothing_was_forecast(
+    world, running, gate, virtual_node
+):
+    node = virtual_node()
+    ranker = FixedRanker()
+    ranker.answer = Ranked((node,), wait_s={node: 1.0})
+    gate(ranker)
+    await world.apply(pod("for-data"), pod("late"))
+    await world.until_bound(2, {node})
+    ranker.answer = Ranked((node,))
+    await world.apply(pod("unforeseen"))
+    await world.until_bound(3, {node})
+    waiting = {"name": "main", "state": {"waiting": {"reason": "WaitingForData"}}}
+    rest = {"image": "", "imageID": "", "ready": False, "restartCount": 0}
+    status = {"status": {"containerStatuses": [{**waiting, **rest}]}}
+    patch = ("patch", "pod", "for-data", "--subresource=status", "--type=merge")
+    await world.kubectl(*patch, "-p", json.dumps(status))
+    evicting(running, SiteOfJobs(), node, wait_factor=1.0, wait_least_s=1.0)
+
+    async def phases():
+        found = {each["metadata"]["name"]: each["status"]["phase"] for each in await world.pods()}
+        return found if found["late"] == "Failed" else None
+
+    found = await world.until(phases, "the late pod to fail")
+    assert (found["for-data"], found["unforeseen"]) == ("Pending", "Pending")
 
 
 @pytest.mark.story("a bare pod fails and says so")
