@@ -50,10 +50,14 @@ async def test_it_serves_kubelets_before_a_plugin_of_somebody_else(
     site(context, SITE, stranger)
     stranger.answers["/status"] = (200, b'{"status": "ok", "resources": {"cpu": "128"}}')
     process, url = serve(name), context.url(f"interlink@{SITE}")
-    await wait_for(
-        lambda: process.poll() is not None or listening(context.home.port(f"interlink@{SITE}")),
-        timeout_s=60, what="the API server",
-    )  # fmt: skip
+    log, port = context.home.logs / "serve.log", context.home.port(f"interlink@{SITE}")
+
+    def started():
+        ours = "services_started" in log.read_text() and listening(port)
+        return ours or process.poll() is not None
+
+    await wait_for(started, timeout_s=60, what="the API server")
+    assert process.poll() is None, log.read_text()[-2000:]
     token = issuer.service_token("kubelet", aud=url)
     curl = await asyncio.create_subprocess_exec(
         "curl", "-sS", "-X", "POST", "--cacert", str(context.tls_server().cafile), "-m", "20",
