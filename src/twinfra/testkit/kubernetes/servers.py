@@ -83,12 +83,12 @@ class ControlPlane(Cluster):
         """Return what a server has written, by its program's name."""
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
-    def kubelet_serving(self, node: str, *, address: str = LOOPBACK) -> KeyPair:
-        """Return a certificate for a node's kubelet at `address` that the API server believes."""
+    def kubelet_serving(self, node: str) -> KeyPair:
+        """Return a certificate for a node's kubelet that the API server believes."""
         return self._at.authority.issue(
             f"system:node:{node}",
             organisations=("system:nodes",),
-            hosts=(address, "localhost"),
+            hosts=(LOOPBACK, "localhost"),
             file=f"kubelet-{node}",
         )
 

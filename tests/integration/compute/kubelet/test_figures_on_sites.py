@@ -1,12 +1,13 @@
-"""What a collector reads of a virtual node: the figures of real containers, through the cluster."""
+"""What a collector reads of a virtual node: the figures of real containers."""
 
 import json
 import re
-import socket
 import time
 
+import aiohttp
 import pytest
 
+from twinfra.compute.kubelet.kube.config import access_of
 from twinfra.testkit.images import BUSYBOX
 from twinfra.testkit.waiting import wait_for
 
@@ -17,29 +18,20 @@ HELD_BYTES = 20_000_000
 LIMIT_BYTES = 256 * 1024**2
 
 
-@pytest.fixture
-def door(context, settings, control_plane, node_name):
-    """As ever, but not on loopback: an API server's proxy to nodes refuses to go there."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing; tells our outward address
-        address = probe.getsockname()[0]
-    shown = control_plane.kubelet_serving(node_name, address=address)
-    text = context.home.settings_file.read_text()
-    context.home.settings_file.write_text(
-        text.replace("[kubelet]\n", f'[kubelet]\naddress = "{address}"\n')
-        + f'[kubelet-api]\ncertificate = "files"\n'
-        f'certificate_file = "{shown.certfile}"\nkey_file = "{shown.keyfile}"\n'
-    )
-
-
 @pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.real("slurm"))])
 def house(request):
     return request.getfixturevalue(f"{request.param}_house")
 
 
 async def read(pods, path):
-    raw = f"/api/v1/nodes/{pods.node}/proxy/{path}"
-    return (await pods.kubectl("get", "--raw", raw)).stdout
+    """Ask the node's own API, as a collector does: an API server's proxy refuses loopback."""
+    node = await pods.cluster_json("get", "node", pods.node)
+    port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+    trusted = aiohttp.TCPConnector(ssl=access_of(pods.cluster.kubeconfig).tls)
+    url = f"https://127.0.0.1:{port}/{path}"
+    async with aiohttp.ClientSession(connector=trusted) as session, session.get(url) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.text()
 
 
 async def figures(pods, cpu_above_s=0.0):
