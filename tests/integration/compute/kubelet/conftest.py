@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from threading import Event
 
 import pytest
 
@@ -32,6 +33,7 @@ from twinfra.testkit.waiting import wait_for
 
 SITE = "hpc-b"
 WITHIN_S = 60.0
+SLOW_S = 3.0
 SETTINGS = """
 [kubelet]
 lease_s = 4
@@ -58,7 +60,7 @@ class PlainRuntime:
 
 
 class AnyImage:
-    """Has every image but those called missing."""
+    """Has every image but those called missing; those called slow hold the plug-in's answer up."""
 
     def __init__(self, root):
         self.root = root
@@ -66,6 +68,8 @@ class AnyImage:
     def resolve(self, reference):
         if reference.startswith("missing"):
             raise NotFound(f"no image {reference}")
+        if reference.startswith("slow"):
+            Event().wait(SLOW_S)
         return "sha256:" + "0" * 64
 
     def ensure(self, reference, credentials=None, *, policy=""):
