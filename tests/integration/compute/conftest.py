@@ -40,6 +40,17 @@ async def site(context, issuer, settings):
 
 
 @pytest.fixture
+async def split_site(context, issuer, settings):
+    """The plug-in and the API server of a site, each in a process of its own, in this order."""
+    plugin, api = SiteProcess(context, "plugin"), SiteProcess(context, "interlink")
+    await plugin.start()
+    await api.start()
+    yield plugin, api
+    await api.over()
+    await plugin.close()
+
+
+@pytest.fixture
 def make_pod():
     return shell
 

@@ -146,7 +146,8 @@ class InterlinkClient:
     ) -> AsyncIterator[PodEvent]:
         """Yield changes of pods for ever, reconnecting from the last one seen.
 
-        The first event, and one wherever the server could not go on without a gap, has no report.
+        An event without a report comes once the server listens, and wherever it could not go on
+        without a gap: after a break before the first event, too.
 
         Args:
             after: id of the last event that the caller has handled; none: from now on.
@@ -156,8 +157,6 @@ class InterlinkClient:
             TwinfraError: the server refuses (401, 403, 404); when it is away, it is asked again.
         """
         last, pause_s = after or "", RECONNECT_S[0]
-        if not last:
-            yield PodEvent("", None)
         while True:
             try:
                 async for frame in self._frames(last, token):
@@ -268,6 +267,8 @@ class InterlinkClient:
             if answer.status != 200:
                 body = await answer.read()
                 raise error_of(Reply(answer.status, answer.headers, body), "GET /ext/events")
+            if not last:
+                yield Frame("", RESYNC)
             async for frame in frames(answer.content.iter_any()):
                 yield frame
 

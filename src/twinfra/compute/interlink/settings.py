@@ -158,7 +158,8 @@ class ApiSettings(SettingsGroup):
     """Send the plug-in a list of one at ``/create``, as plug-ins before 0.5 want it."""
 
     plugin_timeout_s: PositiveFloat = 120.0
-    """A plug-in that is silent for so long has failed; upstream's number."""
+    """A plug-in that did not answer whole after so long has failed, logs and events only if they
+    were silent for so long; upstream's number."""
 
     cache_kept_s: PositiveFloat = 7 * 86400.0
     """A status that nobody asked for in so long leaves the cache."""

@@ -29,7 +29,13 @@ def build_api(ctx: Context, name: str) -> Service:
         uds=uds,
     )
     tokens = TokenClient.from_context(ctx, service) if settings.plugin_token else None
-    link = PluginLink(http, tokens, url, legacy_list=settings.legacy_list)
+    link = PluginLink(
+        http,
+        tokens,
+        url,
+        legacy_list=settings.legacy_list,
+        answer_s=settings.plugin_timeout_s,
+    )
     database = ctx.database("interlink", folder=ctx.home.site(name).db)
     use_cases = ApiService(link, StatusCache(database), ctx.clock, kept_s=settings.cache_kept_s)
     api = InterlinkApi(

@@ -8,15 +8,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-from twinfra.compute.containers.images.store import ImageStore
-from twinfra.compute.interlink.wiring import SiteFoundation, build_api, build_plugin
-from twinfra.compute.sites.backends import build_site
-from twinfra.compute.sites.runtime import choose_ground
-from twinfra.compute.sites.settings import ComputeSettings
+from twinfra.compute.sites.wiring import build
 from twinfra.core.home import Home
 from twinfra.core.service import Context, Stop, run_services
 
 SITE = "hpc-b"
+BOTH = ("plugin", "interlink")
 
 
 async def main(root: Path, *names: str) -> None:
@@ -24,15 +21,9 @@ async def main(root: Path, *names: str) -> None:
     ctx = Context(Home(root))
     stop = Stop()
     stop.on_signals()
-    compute = ctx.settings(ComputeSettings, SITE)
-    ground, isolation = choose_ground(compute, ctx.home.site(SITE).jobs)
-    images = ImageStore(compute.images, ctx.home.site(SITE).images)
-    foundation = SiteFoundation(build_site(ctx, SITE), ground, images, isolation)
-    makers = {
-        "plugin": lambda: build_plugin(ctx, SITE, foundation),
-        "interlink": lambda: build_api(ctx, SITE),
-    }
-    await run_services(ctx, [makers[name]() for name in names or makers], stop=stop)
+    wanted = {f"{name}@{SITE}" for name in names or BOTH}
+    services = [service for service in build(ctx, SITE) if service.name in wanted]
+    await run_services(ctx, services, stop=stop)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field, replace
+from threading import Event
 
 import pytest
 
@@ -30,6 +31,7 @@ from twinfra.testkit.waiting import wait_for
 
 from .virtual_node import SITE, WITHIN_S, Kubelet, Pods
 
+SLOW_S = 3.0
 SETTINGS = """
 [kubelet]
 lease_s = 4
@@ -55,7 +57,7 @@ class PlainRuntime:
 
 
 class AnyImage:
-    """Has every image but those called missing."""
+    """Has every image but those called missing; those called slow hold the plug-in's answer up."""
 
     def __init__(self, root):
         self.root = root
@@ -63,6 +65,8 @@ class AnyImage:
     def resolve(self, reference):
         if reference.startswith("missing"):
             raise NotFound(f"no image {reference}")
+        if reference.startswith("slow"):
+            Event().wait(SLOW_S)
         return "sha256:" + "0" * 64
 
     def ensure(self, reference, credentials=None, *, policy=""):

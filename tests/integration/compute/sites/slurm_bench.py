@@ -34,13 +34,14 @@ class Builder:
         self.runtime = BubblewrapRuntime()
 
     def __call__(self, uid, wish, *, attempt=1, grace_s=1.0, command=None, limits=None, **more):
+        container = {"env": {"PATH": "/bin"}, **more.pop("container", {})}
         spec = ContainerSpec(
             rootfs=self.rootfs,
             command=command or words(wish),
             scratch=self.folder / uid / "scratch",
             mark=job_mark(uid, attempt),
             network="none",
-            env={"PATH": "/bin"},
+            **container,
         )
         main = ContainerPlan("main", self.runtime.launch(spec), limits=limits or Limits())
         plan = PodPlan(uid, (main,), attempt=attempt, termination_grace_s=grace_s)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,60 @@ async def test_runs_nothing_of_a_pods_words_when_they_look_like_commands(
         odd = make("uid", JobWish(), native_options={"x\n#SBATCH --comment=trapped": evil})
         assert (await ended(site, await site.submit(odd))).state is JobState.COMPLETED
     assert not trap.exists()
+
+
+@pytest.mark.story(
+    "env names BASH_ENV, SLURM_*, LD_PRELOAD are the container's alone, on Slurm too"
+)
+async def test_a_pods_dangerous_names_reach_its_container_and_nothing_else(opened, make, shared):
+    trap = shared / "trap-of-names"
+    source = shared / "evil.sh"
+    source.write_text(f"touch {trap}\n")
+    names = {"BASH_ENV": str(source), "ENV": str(source), "LD_PRELOAD": "/tmp/evil.so",
+             "SLURM_CONF": "/nowhere", "SLURM_JOB_ID": "1", "SBATCH_UID": "0"}  # fmt: skip
+    script = "pwd -P; " + "; ".join(f'echo "${name}"' for name in names) + "; echo ${#BIG}"
+    more = {"env": {**names, "PATH": "/bin", "BIG": "$(id)" * 20_000}, "cwd": "/bin/../../../bin"}
+    async with opened() as site:
+        spec = make(new_uuid(), JobWish(), command=("sh", "-c", script), container=more)
+        native_id = await site.submit(spec)
+        assert (await ended(site, native_id)).state is JobState.COMPLETED
+        text = b"".join([piece async for piece in site.logs(native_id, LogQuery("main"))])
+    assert text.decode().split() == ["/bin", *names.values(), "100000"]
+    assert not trap.exists()
+
+
+@pytest.mark.story("`slurm`: one `squeue` for all jobs")
+async def test_one_squeue_serves_all_jobs(opened, make, tmp_path):
+    counter, calls = tmp_path / "counted", tmp_path / "calls"
+    counter.write_text(f'#!/bin/sh\necho "$1" >> {calls}\nexec "$@"\n')
+    counter.chmod(0o755)
+
+    def asked():
+        return calls.read_text().split().count("squeue")
+
+    async def looks(site, ids, seconds):
+        """Count the calls while the jobs are looked at for so long."""
+        before, until_at = asked(), time.monotonic() + seconds
+
+        async def over():
+            found = await site.status(ids)
+            assert len(found) == len(ids)
+            return time.monotonic() >= until_at
+
+        await wait_for(over, timeout_s=60, what="the looks")
+        return asked() - before
+
+    async with opened(command_prefix=(str(counter),), poll_s=0.5) as site:
+        ids = [await site.submit(make(new_uuid(), HANG, cpus=0.25))]
+        await until(site, ids[0], JobState.RUNNING)
+        one = await looks(site, ids, 4)
+        ids += [await site.submit(make(new_uuid(), HANG, cpus=0.25)) for _ in range(19)]
+        twenty = await looks(site, ids, 4)
+        for native_id in ids:
+            await site.cancel(native_id)
+        for native_id in ids:
+            await ended(site, native_id)
+    assert twenty <= max(one, 8) + 2, (one, twenty)
 
 
 @pytest.mark.story("Slurm: flags annotation forms `--time=1`, `--time 1`, `-p gpu`")

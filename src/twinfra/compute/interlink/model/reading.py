@@ -72,12 +72,14 @@ def text(value: Any, field: str) -> str:
     """Return a string; ``null`` is the empty one.
 
     Raises:
-        InvalidRequest: it is something else; the text names `field`.
+        InvalidRequest: it is something else, or holds a NUL byte; the text names `field`.
     """
     if value is None:
         return ""
     if not isinstance(value, str):
         raise InvalidRequest(f"{field} must be a string")
+    if "\0" in value:  # no argument, variable or path can have one
+        raise InvalidRequest(f"{field} holds a NUL byte")
     return value
 
 

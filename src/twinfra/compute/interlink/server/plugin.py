@@ -41,6 +41,7 @@ class PluginLink:
         tokens: of the API server; none for plug-ins that know no tokens.
         audience: of the plug-in's tokens.
         legacy_list: send a list of one at ``/create``.
+        answer_s: an answer that is no stream is whole after so long, or it is none.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class PluginLink:
         audience: str,
         *,
         legacy_list: bool = False,
+        answer_s: float,
     ) -> None:
         self._http, self._tokens, self._audience = http, tokens, audience
-        self._legacy_list = legacy_list
+        self._legacy_list, self._answer_s = legacy_list, answer_s
 
     async def create(
         self, caller: Principal, session: str, data: RetrievedPodData, pod_token: str = ""
@@ -62,13 +64,15 @@ class PluginLink:
         sent = [body] if self._legacy_list else body
         more = {POD_TOKEN_HEADER: pod_token} if pod_token and self._tokens is not None else {}
         async with self._open(
-            caller, session, "POST", "/create", json=sent, headers=more
+            caller, session, "POST", "/create", json=sent, headers=more, timeout_s=self._answer_s
         ) as answer:
             return await answer.read()
 
     async def delete(self, caller: Principal, session: str, pod: bytes) -> bytes:
         """Have a pod ended; its JSON goes as it came."""
-        async with self._open(caller, session, "POST", "/delete", data=pod) as answer:
+        async with self._open(
+            caller, session, "POST", "/delete", data=pod, timeout_s=self._answer_s
+        ) as answer:
             return await answer.read()
 
     async def status(self, caller: Principal, session: str, pods: list[Json]) -> Reply:
@@ -109,7 +113,9 @@ class PluginLink:
 
     async def files(self, caller: Principal, session: str, body: bytes) -> bytes:
         """Have a running pod's files renewed; the JSON goes as it came."""
-        async with self._open(caller, session, "PUT", "/ext/files", data=body) as answer:
+        async with self._open(
+            caller, session, "PUT", "/ext/files", data=body, timeout_s=self._answer_s
+        ) as answer:
             return await answer.read()
 
     async def close(self) -> None:
@@ -119,7 +125,9 @@ class PluginLink:
     async def _call(
         self, caller: Principal, session: str, method: str, path: str, body: Any
     ) -> Reply:
-        async with self._open(caller, session, method, path, json=body) as answer:
+        async with self._open(
+            caller, session, method, path, json=body, timeout_s=self._answer_s
+        ) as answer:
             return Reply(answer.status, answer.headers, await answer.read())
 
     @asynccontextmanager
