@@ -23,6 +23,9 @@ POD = {
 }
 
 
+MOUNTED = {"volumeMounts": [{"name": "c", "mountPath": "/c"}]}
+
+
 def read(change=None, *, objects=None, annotations=None, **spec):
     pod = copy.deepcopy(POD)
     pod["spec"] |= spec
@@ -260,12 +263,28 @@ def test_run_as_non_root_is_refused_when_the_image_is_root(tmp_path):
 def test_config_maps_are_refused_when_they_do_not_fit(source, fault):
     maps = [{"name": "main", "configMaps": [{"metadata": {"name": "maps"}, "data": {"a": "x"}}]}]
     with pytest.raises(InvalidRequest, match=fault):
-        read(objects=maps, volumes=[{"name": "c", "configMap": source}])
+        read(MOUNTED, objects=maps, volumes=[{"name": "c", "configMap": source}])
 
 
 def test_an_optional_object_may_be_missing():
-    request = read(volumes=[{"name": "c", "configMap": {"name": "absent", "optional": True}}])
-    assert request.volumes[0].files == ()
+    absent = {"name": "absent", "optional": True}
+    assert read(MOUNTED, volumes=[{"name": "c", "configMap": absent}]).volumes[0].files == ()
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        {"configMap": {"name": "absent"}},
+        {"secret": {"secretName": "absent"}},
+        {"projected": {"sources": [{"configMap": {"name": "absent"}}]}},
+        {"downwardAPI": {"items": []}},
+    ],
+)
+def test_nobody_misses_the_objects_of_a_volume_that_nobody_mounts(volume):
+    (found,) = read(volumes=[{"name": "c", **volume}]).volumes
+    assert found.files == ()
+    with pytest.raises(InvalidRequest, match="did not come"):
+        read(MOUNTED, volumes=[{"name": "c", **volume}])
 
 
 KEYS = st.sampled_from(

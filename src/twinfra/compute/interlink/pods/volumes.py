@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from twinfra.compute.interlink.model.create import RetrievedContainer, object_name
-from twinfra.compute.interlink.model.pod import pod_ref, spec_of
+from twinfra.compute.interlink.model.pod import containers_of, pod_ref, spec_of
 from twinfra.compute.interlink.model.reading import Json, as_object, objects, text
 from twinfra.compute.interlink.pods.refused import check_volume, refuse
 from twinfra.compute.interlink.pods.request import Claim, FileEntry, HostPath, Volume
@@ -20,6 +20,7 @@ from twinfra.core.quantities import parse_bytes
 
 DEFAULT_MODE = 0o644
 HOST_KINDS = ("", "Directory", "DirectoryOrCreate", "File", "FileOrCreate")
+OF_OBJECTS = frozenset({"configMap", "secret", "projected", "downwardAPI"})
 CLAIM = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 
 
@@ -28,12 +29,15 @@ def read_volumes(
 ) -> tuple[Volume, ...]:
     """Return the volumes of a pod with their files.
 
+    Objects of a volume that no container mounts need not have come along: nobody misses them.
+
     Raises:
         InvalidRequest: a volume is malformed, or its object did not come with the pod.
         SiteRejected: it is of a kind, or has an option, that this site does not have.
     """
     found = []
     names: set[str] = set()
+    mounted = set(_mounted(pod))
     for index, volume in enumerate(objects(spec_of(pod).get("volumes"), "spec.volumes")):
         where = f"spec.volumes[{index}]"
         name = text(volume.get("name"), f"{where}.name")
@@ -41,11 +45,28 @@ def read_volumes(
             raise InvalidRequest(f"{where}.name must be a name of its own")
         names.add(name)
         check_volume(volume, where)
+        needed = volume if name in mounted else _unneeded(volume)
         found.append(
-            _of_site(volume, name, where, pod, rules)
-            or _volume(volume, name, where, containers, rules)
+            _of_site(needed, name, where, pod, rules)
+            or _volume(needed, name, where, containers, rules)
         )
     return tuple(found)
+
+
+def _mounted(pod: Json) -> Iterable[str]:
+    """Yield the names of the volumes that containers mount."""
+    for containers in containers_of(pod):
+        for container in containers:
+            for mount in objects(container.get("volumeMounts"), "volumeMounts"):
+                yield str(mount.get("name"))
+
+
+def _unneeded(volume: Json) -> Json:
+    """Return a volume whose objects may be missing."""
+    return {
+        kind: {**body, "optional": True} if kind in OF_OBJECTS and isinstance(body, dict) else body
+        for kind, body in volume.items()
+    }
 
 
 def safe_path(path: str, where: str) -> str:
