@@ -4,6 +4,7 @@ Signals are ``core.service``'s; so is the order in which doors, loops and connec
 """
 
 import asyncio
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,13 @@ async def _serve(server: _Server) -> None:
         raise RuntimeError(f"the door at {path or f'port {server.config.port}'} shut by itself")
 
 
+def _wanted(door: "Listener") -> ssl.VerifyMode:
+    """Return what is asked of clients; a certificate that is shown is checked in any case."""
+    if door.client_ca is None:
+        return ssl.CERT_NONE
+    return ssl.CERT_REQUIRED if door.client_required else ssl.CERT_OPTIONAL
+
+
 def _server(door: "Listener", files: ServerTls) -> _Server:
     tls = door.tls and not door.uds
     streams = EndingStreams(door.app)
@@ -84,6 +92,8 @@ def _server(door: "Listener", files: ServerTls) -> _Server:
         port=door.port,
         ssl_certfile=str(files.certfile) if tls else None,
         ssl_keyfile=str(files.keyfile) if tls else None,
+        ssl_ca_certs=str(door.client_ca) if tls and door.client_ca else None,
+        ssl_cert_reqs=_wanted(door) if tls else ssl.CERT_NONE,
         log_config=None,
         access_log=False,
         server_header=False,

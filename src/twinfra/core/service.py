@@ -98,6 +98,10 @@ class Listener:
     port: int = 0
     tls: bool = True
     uds: Path | None = None
+    client_ca: Path | None = None
+    """Authority of the certificates that clients show."""
+    client_required: bool = True
+    """Whether a client without one is turned away."""
 
 
 @dataclass

@@ -67,6 +67,13 @@ class PluginSettings(SettingsGroup):
 
     section: ClassVar[str] = "sites.{name}.plugin"
 
+    client_ca_file: Path | None = None
+    """PEM file with the authority of clients' certificates; with it the door asks for one, beside
+    the token. Default: none is asked for."""
+
+    client_certificates: Literal["required", "optional"] = "required"
+    """With `client_ca_file`: a client without a certificate is turned away, or let in."""
+
     max_body_bytes: PositiveInt = 16 * MIB
     """Body of a request; a pod with its secrets and maps is far below."""
 
@@ -150,6 +157,19 @@ class ApiSettings(SettingsGroup):
 
     plugin_token: bool = True
     """Send the plug-in a token; off for foreign plug-ins, which know none."""
+
+    client_ca_file: Path | None = None
+    """PEM file with the authority of clients' certificates; with it the door asks for one, beside
+    the token. Default: none is asked for."""
+
+    client_certificates: Literal["required", "optional"] = "required"
+    """With `client_ca_file`: a client without a certificate is turned away, or let in."""
+
+    certificate_file: Path | None = None
+    """PEM file with our certificate for a plug-in that asks for one."""
+
+    key_file: Path | None = None
+    """PEM file with its key."""
 
     max_body_bytes: PositiveInt = 16 * MIB
     """Body of a request."""

@@ -22,9 +22,12 @@ def build_api(ctx: Context, name: str) -> Service:
     settings = ctx.settings(ApiSettings, name)
     url = settings.plugin or ctx.url(f"plugin@{name}")
     uds = url.removeprefix(UNIX) if url.startswith(UNIX) else None
+    tls = ctx.tls_client()
+    if settings.certificate_file:
+        tls.load_cert_chain(settings.certificate_file, settings.key_file)
     http = HttpClient(
         "http://localhost" if uds else url,
-        tls=ctx.tls_client() if url.startswith("https://") else None,
+        tls=tls if url.startswith("https://") else None,
         timeout_s=settings.plugin_timeout_s,
         uds=uds,
     )
@@ -50,7 +53,14 @@ def build_api(ctx: Context, name: str) -> Service:
         stop.insert(0, tokens.close)
     return Service(
         name=service,
-        listeners=[Listener(api.app(), ctx.home.port(service))],
+        listeners=[
+            Listener(
+                api.app(),
+                ctx.home.port(service),
+                client_ca=settings.client_ca_file,
+                client_required=settings.client_certificates == "required",
+            )
+        ],
         background=[use_cases.prune],
         start=[lambda: database.migrate(MIGRATIONS)],
         stop=stop,

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from twinfra.access.authenticator import Authenticator
@@ -141,7 +140,7 @@ def build_plugin(ctx: Context, name: str, foundation: SiteFoundation) -> Service
         stop.insert(0, foundation.site.close)
     return Service(
         name=service,
-        listeners=_doors(api, ctx.home.port(service), settings.socket),
+        listeners=_doors(api, ctx.home.port(service), settings),
         background=background,
         start=start,
         drain=[loops.end_all_jobs],
@@ -149,10 +148,11 @@ def build_plugin(ctx: Context, name: str, foundation: SiteFoundation) -> Service
     )
 
 
-def _doors(api: PluginApi, port: int, path: Path | None) -> list[Listener]:
-    doors = [Listener(api.app(), port)]
-    if path is not None:
-        doors.append(Listener(trusting(api.app()), uds=path))
+def _doors(api: PluginApi, port: int, settings: PluginSettings) -> list[Listener]:
+    required = settings.client_certificates == "required"
+    doors = [Listener(api.app(), port, client_ca=settings.client_ca_file, client_required=required)]
+    if settings.socket is not None:
+        doors.append(Listener(trusting(api.app()), uds=settings.socket))
     return doors
 
 
