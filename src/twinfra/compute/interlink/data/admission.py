@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from twinfra.access.model import Principal
-from twinfra.compute.interlink.data.doors import DataDoors
+from twinfra.compute.interlink.data.doors import NO_PERMISSION, DataDoors
 from twinfra.compute.interlink.pods.refused import refuse
 from twinfra.compute.interlink.pods.request import PodRequest
 from twinfra.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
@@ -37,9 +37,10 @@ class Admission:
         try:
             delegation = await self._doors.tokens.delegate(caller.token)
         except Unauthenticated as error:
-            field = "outputs" if request.outputs else "inputs"
+            if not request.outputs:
+                return NO_PERMISSION  # what is at the site already can be used all the same
             raise InvalidRequest(
-                f"twinfra.io/{field}: the token cannot be kept for the time when it is needed"
+                "twinfra.io/outputs: the token cannot be kept for the time when it is needed"
             ) from error
         if request.outputs:
             token = await self._doors.tokens.on_behalf(delegation, self._doors.datasets_url)

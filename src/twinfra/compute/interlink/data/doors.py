@@ -3,6 +3,7 @@
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from twinfra.access.model import Delegation
 from twinfra.access.tokens import TokenClient
@@ -12,6 +13,8 @@ from twinfra.data.datasets.client import DatasetsClient
 
 DAV = "/dav"
 DATASETS = "/datasets"
+NO_PERMISSION: dict[str, Any] = {}
+"""In the place of a delegation: of a person whose token our issuer cannot keep."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class DataDoors:
 
     async def release(self, pod: KeptPod) -> None:
         """End the owner's delegation, if there is one."""
-        if pod.delegation is not None:
+        if pod.delegation:
             await self.tokens.revoke(Delegation.from_dict(pod.delegation))
 
     async def edge_token(self, pod: KeptPod, folder: str) -> str:

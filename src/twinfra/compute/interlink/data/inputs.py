@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from twinfra.access.scopes import DATA_SCOPES
-from twinfra.compute.interlink.data.doors import DAV, DataDoors
+from twinfra.compute.interlink.data.doors import DAV, NO_PERMISSION, DataDoors
 from twinfra.compute.interlink.plugin.model import KeptPod
 from twinfra.compute.interlink.plugin.ports import Staged
 from twinfra.compute.interlink.pods.places import Places
@@ -78,6 +78,8 @@ class InputStager:
 
     async def bring(self, pod: KeptPod, lacking: Sequence[str]) -> str:
         """Ask for rules on what no rule brings here; see `Inputs`."""
+        if pod.delegation == NO_PERMISSION:
+            return "the owner's token could not be kept, so nothing is brought in their name"
         return "; ".join([_told(await self._rule(pod, Did.parse(did))) for did in lacking])
 
     async def _rule(self, pod: KeptPod, did: Did) -> RuleInfo:
