@@ -58,7 +58,7 @@ async def test_is_taken_when_it_has_inputs_only(doors):
 
 async def test_is_refused_when_it_promises_outputs(doors):
     request = replace(REQUEST, inputs=(MOUNT,), outputs=(MOUNT,))
-    with pytest.raises(InvalidRequest, match="twinfra.io/outputs"):
+    with pytest.raises(InvalidRequest, match=r"twinfra\.io/outputs"):
         await Admission(doors, Datasets()).admit(CALLER, request)
 
 
