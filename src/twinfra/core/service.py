@@ -82,12 +82,32 @@ class Context:
 
     @cached_property
     def _client_context(self) -> ssl.SSLContext:
-        further = [self._elsewhere.ca_file] if self._elsewhere.ca_file else []
-        return client_context(self.tls_server().cafile, *further)
+        return client_context(*self._trusted())
 
-    def tls_client(self) -> ssl.SSLContext:
-        """Return the context that trusts our services and the machine's authorities."""
-        return self._client_context
+    def _trusted(self) -> list[Path]:
+        further = [self._elsewhere.ca_file] if self._elsewhere.ca_file else []
+        return [self.tls_server().cafile, *further]
+
+    def tls_client(
+        self,
+        *,
+        ca_file: Path | None = None,
+        certificate_file: Path | None = None,
+        key_file: Path | None = None,
+    ) -> ssl.SSLContext:
+        """Return the context that trusts our services and the machine's authorities.
+
+        Args:
+            ca_file: a further authority.
+            certificate_file: shown to the server that it is made for, and to no other.
+            key_file: of that certificate; None: it is in the same file.
+        """
+        if ca_file is None and certificate_file is None:
+            return self._client_context
+        own = client_context(*self._trusted(), *([ca_file] if ca_file else []))
+        if certificate_file is not None:
+            own.load_cert_chain(certificate_file, key_file)
+        return own
 
 
 @dataclass(frozen=True)

@@ -39,3 +39,16 @@ def test_the_authority_is_trusted_beside_the_machines_when_a_client_asks(tmp_pat
     trusted = client_context(files.cafile).get_ca_certs()
     names = [dict(entry[0] for entry in each["subject"]).get("commonName") for each in trusted]
     assert "twinfra local authority" in names
+
+
+def test_a_certificate_is_shown_by_the_context_that_is_made_for_it_alone(context, tmp_path):
+    files = context.tls_server()
+    shared = context.tls_client()
+    own = context.tls_client(certificate_file=files.certfile, key_file=files.keyfile)
+    assert own is not shared
+    assert context.tls_client() is shared
+    further = context.tls_client(ca_file=files.cafile)
+    assert further is not shared
+    assert {each["subject"] for each in own.get_ca_certs()} >= {
+        each["subject"] for each in shared.get_ca_certs()
+    }

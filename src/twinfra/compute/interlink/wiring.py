@@ -22,9 +22,7 @@ def build_api(ctx: Context, name: str) -> Service:
     settings = ctx.settings(ApiSettings, name)
     url = settings.plugin or ctx.url(f"plugin@{name}")
     uds = url.removeprefix(UNIX) if url.startswith(UNIX) else None
-    tls = ctx.tls_client()
-    if settings.certificate_file:
-        tls.load_cert_chain(settings.certificate_file, settings.key_file)
+    tls = ctx.tls_client(certificate_file=settings.certificate_file, key_file=settings.key_file)
     http = HttpClient(
         "http://localhost" if uds else url,
         tls=tls if url.startswith("https://") else None,

@@ -29,7 +29,6 @@ from twinfra.core.errors import Conflict, InvalidRequest, TwinfraError
 from twinfra.core.http.client import HttpClient, TokenSource
 from twinfra.core.service import Callback, Context, Service
 from twinfra.core.telemetry import get_logger
-from twinfra.core.tls import client_context
 from twinfra.orchestration.catalogue.client import CatalogueClient
 
 log = get_logger(__name__)
@@ -186,12 +185,11 @@ def _node(
 
 
 def _http(ctx: Context, url: str, settings: NodeSettings, tokens: TokenClient) -> HttpClient:
-    tls = ctx.tls_client()
-    if settings.ca_file or settings.certificate_file:
-        own = [settings.ca_file] if settings.ca_file else []
-        tls = client_context(ctx.tls_server().cafile, *own)
-    if settings.certificate_file:
-        tls.load_cert_chain(settings.certificate_file, settings.key_file)
+    tls = ctx.tls_client(
+        ca_file=settings.ca_file,
+        certificate_file=settings.certificate_file,
+        key_file=settings.key_file,
+    )
     unix = url.removeprefix("unix://") if url.startswith("unix://") else None
     return HttpClient(
         "http://localhost" if unix else url,
