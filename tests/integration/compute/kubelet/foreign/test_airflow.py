@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.real("kubernetes"),
     pytest.mark.real("airflow"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
 ]
 AIRFLOW = Path(__file__).parents[4] / "servers" / "airflow"
 PROGRAM = Path(__file__).parent / "programs" / "pod_operator.py"

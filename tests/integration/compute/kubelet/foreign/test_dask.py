@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.real("kubernetes"),
     pytest.mark.real("dask"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
 ]
 DASK = Path(__file__).parents[4] / "servers" / "dask"
 PROGRAM = Path(__file__).parent / "programs" / "dask_client.py"

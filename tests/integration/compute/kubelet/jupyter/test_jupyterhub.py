@@ -10,7 +10,7 @@ from .hub import account, jupyterhub, logged_in
 from .kernels import run_cell
 
 pytestmark = [pytest.mark.slow, pytest.mark.real("jupyterhub"), pytest.mark.real("kubernetes"),
-              pytest.mark.timeout(600)]  # fmt: skip
+              pytest.mark.timeout(1200)]  # fmt: skip
 WITHIN_S = 90.0
 CELL = """
 import os

@@ -12,7 +12,7 @@ from twinfra.testkit.waiting import wait_for
 from .kernels import run_cell
 
 pytestmark = [pytest.mark.slow, pytest.mark.real("jupyterlab"), pytest.mark.real("kubernetes"),
-              pytest.mark.timeout(600)]  # fmt: skip
+              pytest.mark.timeout(1200)]  # fmt: skip
 WITHIN_S = 180.0
 MANIFEST = str(Path(__file__).with_name("lab.yaml"))
 TOKEN = {"Authorization": "token of-the-lab"}
