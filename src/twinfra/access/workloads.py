@@ -32,6 +32,13 @@ class WorkloadRule:
     account: str = "*"
     group: str = ""
     creator: str = ""
+    data: tuple[str, ...] = ()
+    """Scopes of datasets that the pods may name; none: the one that has the group's name."""
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Scopes of datasets that the pods may name, with wildcards."""
+        return self.data or ((self.group,) if self.group else ())
 
     def fits(self, issuer: str, namespace: str, account: str, creator: str = "") -> bool:
         """Say whether a pod is meant, by its ServiceAccount and its creator's stamp."""

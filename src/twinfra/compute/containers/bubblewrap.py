@@ -145,11 +145,14 @@ def _layer_options(root: str, layer: Path, work: Path) -> list[str]:
 
 def _lays(binary: Path, folder: Path) -> bool:
     """Tell whether a program can be started on a layer, kept in `folder`, over a tree of ours."""
-    trial = Path(tempfile.mkdtemp(prefix=".probe-", dir=folder))
     try:
+        trial = Path(tempfile.mkdtemp(prefix=".probe-", dir=folder))
         layer, work = trial / "layer", trial / "work"
         layer.mkdir()
         work.mkdir()
+    except OSError:
+        return False
+    try:
         return not _try(binary, _layer_options("/usr", layer, work))
     finally:
         remove(str(trial))

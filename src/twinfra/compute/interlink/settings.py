@@ -61,6 +61,10 @@ class WorkloadSettings(BaseModel):
     group: str
     """Whose the pods are: they run and are accounted for under it."""
 
+    data: tuple[str, ...] = ()
+    """Scopes of datasets that the pods may name as inputs and outputs, with wildcards as above;
+    default: the one that has the group's name. Robot accounts have none."""
+
 
 class PluginSettings(SettingsGroup):
     """The plug-in: pods of one site."""

@@ -48,7 +48,8 @@ def choose_ground(
     Where it cannot isolate, the answer says why, with the one-line fix of the better runtime that
     was passed over. None: no runtime works.
     """
-    layers = jobs if settings.writable_root else None
+    here = settings.backend == "local"  # of other machines this one can prove nothing
+    layers = jobs if settings.writable_root and here else None
     known: dict[str, list[ContainerRuntime]] = {
         "auto": [BubblewrapRuntime(layers=layers), ProotRuntime()],
         "bubblewrap": [BubblewrapRuntime(layers=layers)],

@@ -56,9 +56,9 @@ class ComputeSettings(SettingsGroup):
     """How containers are run; ``auto``: bubblewrap where it works, else proot."""
 
     writable_root: bool = True
-    """Containers write where they like, to a layer of their own over the image (overlayfs), anew at
-    each start. Off, or where kernel, file system or bubblewrap cannot do that: to /tmp, /var/tmp,
-    /run and their home only."""
+    """Containers of a ``local`` site write where they like, to a layer of their own over the image
+    (overlayfs), anew at each start. Off, or where kernel, file system or bubblewrap cannot do that,
+    or jobs run on other machines: to /tmp, /var/tmp, /run and their home only."""
 
     images: tuple[Path, ...] = ()
     """OCI layouts to take images from; default: the home's ``images``."""

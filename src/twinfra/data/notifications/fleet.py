@@ -59,6 +59,7 @@ class Fleet:
         self._reader, self._delivery, self._trigger = reader, delivery, trigger
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._cleaned = False
 
     def wake(self) -> None:
@@ -90,13 +91,18 @@ class Fleet:
 
     async def stop_of(self, thing_id: str) -> None:
         """End the loop of a subscription or trigger and forget its cursor."""
-        keys = [key for key in self._running if key[1] == thing_id]
-        await self._stop(keys)
-        for prefix in PREFIXES:
-            with suppress(*FAULTS):
-                await self._bus.forget(prefix + thing_id)
+        async with self._changing:
+            keys = [key for key in self._running if key[1] == thing_id]
+            await self._stop(keys)
+            for prefix in PREFIXES:
+                with suppress(*FAULTS):
+                    await self._bus.forget(prefix + thing_id)
 
     async def _reconcile(self) -> None:
+        async with self._changing:  # else what was just ended, read before, would begin again
+            await self._to_what_is_wanted()
+
+    async def _to_what_is_wanted(self) -> None:
         wanted = await self._wanted()
         await self._stop([key for key in self._running if key not in wanted])
         for key, job in wanted.items():

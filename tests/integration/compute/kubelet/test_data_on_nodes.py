@@ -14,10 +14,27 @@ DID = Did("climate", "ensemble")
 
 
 @pytest.fixture
-def settings(context, layout):
+def settings(context, layout, control_plane, kube_namespace):
+    """Of the namespace's pods, those of ``climate`` are of that group and may name its data."""
     context.home.root.mkdir(exist_ok=True)
+    keys = context.home.root / "cluster-keys.json"
+    keys.write_text(control_plane.kubectl("get", "--raw", "/openid/v1/jwks").stdout)
     context.home.settings_file.write_text(
-        f'[kubelet]\nping_s = 0.5\npoll_s = 0.3\n[sites.{SITE}.compute]\nimages = ["{layout}"]\n'
+        f"""
+[kubelet]
+ping_s = 0.5
+poll_s = 0.3
+[sites.{SITE}.compute]
+images = ["{layout}"]
+[[sites.{SITE}.plugin.workloads]]
+issuer = "{control_plane.issuer}"
+namespace = "{kube_namespace}"
+account = "climate"
+group = "climate"
+[[access.issuers]]
+issuer = "{control_plane.issuer}"
+keys_file = "{keys}"
+"""
     )
 
 
@@ -49,7 +66,9 @@ async def test_a_bound_pod_says_what_it_waits_for_and_reads_its_data(pods, node,
     await datasets.add_replicas(AWAY, [far])
     await datasets.attach(DID, [near.did, far.did])
     script = f"cd /data/{DID.scope}/{DID.name} && cat near far && ! touch x 2>/dev/null"
-    manifest = pods.manifest(container={"image": BUSYBOX, "command": ["sh", "-c", script]})
+    await pods.kubectl("create", "serviceaccount", "climate")
+    main = {"image": BUSYBOX, "command": ["sh", "-c", script]}
+    manifest = pods.manifest(container=main, serviceAccountName="climate")
     manifest["metadata"]["annotations"] = {"twinfra.io/inputs": str(DID)}
     await pods.apply(manifest)
     (told, *_) = await pods.until_event("train-0", "WaitingForData", "1 of 2 files")
@@ -62,3 +81,14 @@ async def test_a_bound_pod_says_what_it_waits_for_and_reads_its_data(pods, node,
     ended = await pods.until_phase("train-0", "Succeeded", "Failed")
     assert ended["status"]["phase"] == "Succeeded", ended["status"]
     assert b"nearfar" in federation.site.output(ended["metadata"]["uid"])
+
+
+@pytest.mark.story("a pod gets the data of its own group alone")
+async def test_a_pod_is_refused_by_name_when_the_data_is_not_its_groups(pods, node, federation):
+    await federation.datasets.dids_add([NewCollection(DID)])
+    manifest = pods.manifest(container={"image": BUSYBOX, "command": ["true"]})
+    manifest["metadata"]["annotations"] = {"twinfra.io/inputs": str(DID)}
+    await pods.apply(manifest)
+    failed = await pods.until_phase("train-0", "Failed")
+    told = f"this site gives robot:{pods.namespace} no data of scope climate"
+    assert told in failed["status"]["message"]

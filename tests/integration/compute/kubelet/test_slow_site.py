@@ -14,11 +14,14 @@ def settings(settings, context):
 
 
 @pytest.mark.story("Plug-in slow: the pod is made once, other pods go on")
-async def test_a_pod_is_made_once_and_others_go_on_when_the_plugin_is_slow(pods, node, house):
+async def test_a_pod_is_made_once_and_others_go_on_when_the_plugin_is_slow(
+    pods, node, house, slow_images
+):
     slow = await pods.create("slow-0", container={"image": "slow:1"})
     quick = [await pods.create(f"quick-{number}") for number in range(3)]
     await asyncio.gather(*map(house.until_job, quick))
     assert house.job(slow) is None  # it was not waited for
+    slow_images.set()
     job = await house.until_job(slow)
     for uid in (slow, *quick):
         house.site.start(uid)

@@ -150,12 +150,8 @@ class RegistryPull:
     ) -> tuple[str, bytes]:
         """Return a small document, and the type that the registry gives it."""
         async with self._get(session, url, headers) as answer:
-            data = await answer.content.read(MANIFEST_BYTES + 1)
-            while len(data) <= MANIFEST_BYTES and not answer.content.at_eof():
-                data += await answer.content.read(MANIFEST_BYTES + 1 - len(data))
+            data = await _bounded(answer)
             kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-        if len(data) > MANIFEST_BYTES:
-            raise SiteRejected("the image has an oversized manifest")
         if digest and f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
             raise SiteRejected("the registry's manifest is not what its digest says")
         return kind, data
@@ -225,10 +221,12 @@ class RegistryPull:
         asked = {"scope": f"repository:{self._repository}:pull"}
         asked |= {"service": fields["service"]} if "service" in fields else {}
         async with session.get(realm, params=asked, headers=basic, ssl=self._tls or True) as told:
+            if told.status == 429 or told.status >= 500:
+                raise Unavailable(f"the registry's token service answered {told.status}")
             if told.status != 200:
                 raise InsufficientScope(f"the registry does not give out {self._repository}")
-            body = await told.json(content_type=None)
-        token = body.get("token") or body.get("access_token") if isinstance(body, dict) else None
+            body = _object(await _bounded(told))
+        token = body.get("token") or body.get("access_token")
         if not isinstance(token, str):
             raise UpstreamFault("the registry's token service gave no token")
         return {"Authorization": f"Bearer {token}"}
@@ -245,17 +243,31 @@ async def _session() -> AsyncIterator[aiohttp.ClientSession]:
             yield session
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unavailable(f"the registry does not answer: {shorten(str(error))}") from error
-    except (AttributeError, KeyError, TypeError) as error:
-        raise SiteRejected("the registry's manifest is malformed") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SiteRejected("the registry's answer is malformed") from error
+
+
+async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
+    """Return the body of a small answer.
+
+    Raises:
+        SiteRejected: it is not small.
+    """
+    data = await answer.content.read(MANIFEST_BYTES + 1)
+    while len(data) <= MANIFEST_BYTES and not answer.content.at_eof():
+        data += await answer.content.read(MANIFEST_BYTES + 1 - len(data))
+    if len(data) > MANIFEST_BYTES:
+        raise SiteRejected("the registry's answer is oversized")
+    return data
 
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SiteRejected("the registry's manifest is not JSON") from error
+        raise SiteRejected("the registry's answer is not JSON") from error
     if not isinstance(body, dict):
-        raise SiteRejected("the registry's manifest is no object")
+        raise SiteRejected("the registry's answer is no object")
     return body
 
 

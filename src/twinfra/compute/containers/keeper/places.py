@@ -5,7 +5,6 @@ It works in the keeper's own mount namespace, which no container can change.
 
 import contextlib
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -33,16 +32,59 @@ def mount_memory(plan: PodPlan) -> None:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder with all that is in it, whatever its modes; links in it are not followed."""
-    if not os.path.isdir(folder):
-        return
-    os.chmod(folder, 0o700)
-    for at, names, _ in os.walk(folder):
-        for name in names:
-            path = os.path.join(at, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder with all that is in it, whatever its modes and however deep it is.
+
+    Links in it are not followed. What cannot be removed stays; nothing is raised.
+    """
+    with contextlib.suppress(OSError):
+        above = os.open(os.path.dirname(folder) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _remove(above, os.path.basename(folder))
+        finally:
+            os.close(above)
+
+
+def _remove(above: int, name: str) -> None:
+    """Remove a folder by its name in an open one: empty what is in it, the deepest first.
+
+    A folder that holds others is moved up into `above`, so that no path grows and few are open.
+    """
+    queue = [name]
+    moved = 0
+    while queue:
+        name = queue.pop()
+        here = _enter(above, name)
+        if here < 0:
+            continue
+        try:
+            for entry in os.listdir(here):
+                with contextlib.suppress(OSError):
+                    if stat.S_ISDIR(os.lstat(entry, dir_fd=here).st_mode):
+                        moved += 1
+                        aside = f".removed-{os.getpid()}-{moved}"
+                        os.rename(entry, aside, src_dir_fd=here, dst_dir_fd=above)
+                        queue.append(aside)
+                    else:
+                        os.unlink(entry, dir_fd=here)
+        finally:
+            os.close(here)
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=above)
+
+
+def _enter(above: int, name: str) -> int:
+    """Open a folder for listing, whatever its mode; -1: it is none, or not ours."""
+    try:
+        found = os.open(name, _ONE | os.O_DIRECTORY, dir_fd=above)
+    except OSError:
+        return -1
+    try:
+        os.chmod(f"/proc/self/fd/{found}", 0o700)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    finally:
+        os.close(found)
 
 
 def show(sub: SubPath) -> None:

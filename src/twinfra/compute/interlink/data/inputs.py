@@ -85,7 +85,7 @@ class InputStager:
     async def _rule(self, pod: KeptPod, did: Did) -> RuleInfo:
         """Return the rule that brings `did` here, made now where there is none."""
         known = await self._known_rule(did)
-        if known is not None:
+        if known is not None and known.state not in HALTED:
             return known
         meta = {"deployment": pod.deployment, "group": pod.owner.group, "pod": pod.uid}
         wanted = NewRule(
@@ -98,7 +98,7 @@ class InputStager:
         token = await self._doors.datasets_token(pod, DATA_SCOPES)
         try:
             rule_id = await self._datasets.add_rule(wanted, token=token)
-        except Conflict:  # another pod of the same owner was quicker
+        except Conflict:  # the owner has one, halted or made by another pod just now
             if (known := await self._known_rule(did)) is None:
                 raise
             return known

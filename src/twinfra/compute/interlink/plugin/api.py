@@ -106,8 +106,8 @@ class PluginApi:
         async def create(request: Request, who: caller) -> Response:
             data = RetrievedPodData.from_wire(decode(await request.body()))
             token = request.headers.get(POD_TOKEN_HEADER, "")
-            owner = await self._workloads.owner(who, token, pod_ref(data.pod))
-            return JSONResponse((await service.create(who, data, owner)).to_wire())
+            mapped = await self._workloads.owner(who, token, pod_ref(data.pod))
+            return JSONResponse((await service.create(who, data, mapped)).to_wire())
 
         @lenient(router, "/delete", "POST", "DELETE", summary="End and forget a pod")
         async def delete(request: Request, who: caller) -> Response:

@@ -364,6 +364,8 @@ class Lifecycle:
         try:
             resolved = run.data.setdefault("resolved", {})
             staged = await self._kit.inputs.stage(request, self._kit.places(pod), resolved)
+            if staged.lacking:
+                await self._kit.inputs.bring(pod, staged.lacking)
         except TwinfraError as error:
             self.fresh_data.add(pod.uid)
             log.warning("inputs_not_refreshed", uid=pod.uid, detail=error.detail)

@@ -31,6 +31,17 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class Mapped:
+    """Whose a pod is that came through a virtual kubelet, and what that makes of it.
+
+    ``scopes`` are those of datasets that it may name; ``*`` and ``?`` stand for any characters.
+    """
+
+    owner: Owner
+    scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class KeptPod:
     """One pod of the site.
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import cast
 
 from twinfra.access.audit import audit
@@ -30,7 +31,7 @@ from twinfra.compute.interlink.model.status import PodReport
 from twinfra.compute.interlink.plugin import reports
 from twinfra.compute.interlink.plugin.journal import Journal
 from twinfra.compute.interlink.plugin.lifecycle import KIND, SiteKit
-from twinfra.compute.interlink.plugin.model import KeptPod, Owner
+from twinfra.compute.interlink.plugin.model import KeptPod, Mapped, Owner
 from twinfra.compute.interlink.plugin.ports import DataDoor
 from twinfra.compute.interlink.pods.places import renew as renew_files
 from twinfra.compute.interlink.pods.refused import refuse
@@ -88,14 +89,14 @@ class PluginService:
         self._live_at_most: float = math.inf
 
     async def create(
-        self, caller: Principal, data: RetrievedPodData, owner: Owner | None = None
+        self, caller: Principal, data: RetrievedPodData, mapped: Mapped | None = None
     ) -> CreateAnswer:
         """Take a pod. Its UID is the key: the same pod is taken once.
 
         Args:
             caller: who asks.
             data: the pod and what goes with it.
-            owner: whose it is, where that is not the caller's.
+            mapped: whose it is, where that is not the caller's.
 
         Raises:
             InvalidRequest: it is malformed; the text names the field.
@@ -106,10 +107,12 @@ class PluginService:
         """
         require(caller, "create")
         request = self._kit.read(data)
-        owner = self._owner(caller, request, owner)
+        owner = self._owner(caller, request, mapped.owner if mapped else None)
         known = await self._journal.store.get(request.ref.uid)
         if known is not None:
             return _known(known, owner)
+        if mapped is not None:
+            _require_scopes(caller, request, mapped)
         await self._check(caller, request)
         delegation = await self._data.admit(caller, request)
         pod = KeptPod(
@@ -358,6 +361,18 @@ def _require_paths(caller: Principal, request: PodRequest) -> None:
         if not permits(caller, "modify", path):
             audit("pod.create", caller, "denied", mount.did)
             raise ScopeMissing(f"storage.modify:{path}")
+
+
+def _require_scopes(caller: Principal, request: PodRequest, mapped: Mapped) -> None:
+    """Refuse data that the site's rules do not give to pods of this owner."""
+    for kind, mounts in (("inputs", request.inputs), ("outputs", request.outputs)):
+        for mount in mounts:
+            if not any(fnmatchcase(mount.scope, scope) for scope in mapped.scopes):
+                audit("pod.create", caller, "denied", mount.did)
+                raise InsufficientScope(
+                    f"twinfra.io/{kind}: this site gives {mapped.owner.sub} no data of scope "
+                    f"{mount.scope}"
+                )
 
 
 def _sees(caller: Principal, pod: KeptPod) -> bool:

@@ -14,7 +14,7 @@ from twinfra.access.errors import TokenRefused
 from twinfra.access.model import Principal
 from twinfra.access.workloads import WorkloadRule, is_of_pod, person_of, rule_for
 from twinfra.compute.interlink.model.pod import PodRef
-from twinfra.compute.interlink.plugin.model import Owner
+from twinfra.compute.interlink.plugin.model import Mapped, Owner
 from twinfra.core.errors import InsufficientScope, shorten
 
 NODE_HINT = "virtual-node"
@@ -44,7 +44,7 @@ class Workloads:
         self._unmapped: Unmapped = unmapped
         self._audience = audience
 
-    async def owner(self, caller: Principal, token: str, ref: PodRef) -> Owner | None:
+    async def owner(self, caller: Principal, token: str, ref: PodRef) -> Mapped | None:
         """Return whose a pod is; None: its caller's.
 
         Raises:
@@ -57,9 +57,9 @@ class Workloads:
         rule = None if principal is None else rule_for(principal, self._rules, creator)
         if principal is not None and rule is not None:
             issuer, sub = person_of(creator) if rule.creator else (principal.issuer, principal.sub)
-            return Owner(issuer, sub, rule.group, caller.sub)
+            return Mapped(Owner(issuer, sub, rule.group, caller.sub), rule.scopes)
         if self._unmapped == "robot":
-            return Owner(caller.issuer, f"{ROBOT}{ref.namespace}", "", caller.sub)
+            return Mapped(Owner(caller.issuer, f"{ROBOT}{ref.namespace}", "", caller.sub))
         audit("pod.create", caller, "denied", ref.uid)
         who = "no ServiceAccount" if principal is None else f"{principal.sub} of {principal.issuer}"
         who += f", made by {shorten(creator)}" if creator else ""

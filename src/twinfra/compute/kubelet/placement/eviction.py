@@ -16,7 +16,7 @@ from twinfra.compute.kubelet.kube.client import KubeClient
 from twinfra.compute.kubelet.kube.model import Patch, Thing
 from twinfra.compute.kubelet.kube.resources import NODES, PODS
 from twinfra.compute.kubelet.placement.choosing import is_draining, is_ready
-from twinfra.compute.kubelet.placement.names import FORECAST, PLACED
+from twinfra.compute.kubelet.placement.names import FORECAST, PLACED, TYPE_LABEL
 from twinfra.compute.kubelet.placement.objects import GatedPod, SeenNode
 from twinfra.compute.kubelet.placement.settings import PlacementSettings
 from twinfra.compute.kubelet.ports import Remote
@@ -31,8 +31,12 @@ Json = dict[str, Any]
 FINAL = frozenset({"Succeeded", "Failed"})
 AGAIN_S = (0.5, 15.0)
 REASON = "Evicted"
-WAITING_FOR_DATA = "WaitingForData"
-"""The reason by which a site holds a pod whose inputs are on their way."""
+FORECAST_EXCEEDED = "ForecastExceeded"
+NOT_THE_QUEUE = frozenset({
+    "WaitingForData", "ContainerCreating", "PodInitializing", "ErrImagePull", "ImagePullBackOff",
+    "CreateContainerConfigError",
+})  # fmt: skip
+"""Reasons of a pod that waits for something else than its turn."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class Eviction:
             if uid in self._working or not is_ours(pod):
                 continue
             cause = self._cause(node, pod, now_s)
+            if cause is not None and cause.reason == FORECAST_EXCEEDED:
+                cause = cause if await self._elsewhere() else None
             if cause is not None:
                 self._working[uid] = asyncio.create_task(self._evict(pod, cause))
 
@@ -118,8 +124,16 @@ class Eviction:
         limit_s = self._limit_s(pod)
         if since_s is not None and limit_s is not None and now_s - since_s > limit_s:
             text = f"waits at {self._node} for more than {limit_s:.0f} s"
-            return Cause("ForecastExceeded", text)
+            return Cause(FORECAST_EXCEEDED, text)
         return None
+
+    async def _elsewhere(self) -> bool:
+        """Say whether a pod could wait elsewhere: here it would lose its place for nothing."""
+        nodes = await self._client.list(NODES, kind=SeenNode, labels=TYPE_LABEL)
+        return any(
+            each.metadata.name != self._node and is_ready(each) and not each.spec.unschedulable
+            for each in nodes.items or ()
+        )
 
     def _limit_s(self, pod: GatedPod) -> float | None:
         """Return how long a pod may wait [s]; None: for ever, as nothing else was forecast."""
@@ -229,8 +243,9 @@ def is_ours(pod: GatedPod) -> bool:
 
 
 def is_queued(pod: GatedPod) -> bool:
-    """Say whether a pod waits for its site, and not for its data: no forecast counts that."""
-    return pod.status.phase == "Pending" and WAITING_FOR_DATA not in pod.status.reasons
+    """Say whether a pod waits for its turn at its site: nothing else was forecast."""
+    status = pod.status
+    return status.phase == "Pending" and not status.begun and not status.reasons & NOT_THE_QUEUE
 
 
 def reference(pod: GatedPod) -> Json:

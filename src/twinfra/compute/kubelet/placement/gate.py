@@ -143,6 +143,12 @@ class Gate:
 
     async def _place(self, uid: str) -> None:
         """Look for a node again and again until the pod has one or is gone."""
+        try:
+            await self._look_on(uid)
+        finally:
+            self._working.pop(uid, None)
+
+    async def _look_on(self, uid: str) -> None:
         await self._known.wait()
         await self._nodes.known.wait()
         pause_s = self._settings.again_s[0]
@@ -155,18 +161,19 @@ class Gate:
                 async with self._turns:
                     said = await self._try(pod, about)
             except (NotFound, Conflict) as error:
+                said = "it has changed meanwhile"
                 log.info("pod_changed_meanwhile", uid=uid, code=error.code)
             except TwinfraError as error:
                 said = f"no site was chosen yet: {error.detail}"
                 self._recorder.warning(about, "PlacementDelayed", said)
             except ValueError as error:
+                said = ""
                 self._recorder.warning(about, "PlacementFailed", str(error))
             if not said:
                 self._waiting.pop(uid, None)
                 break
             await self._rest(changed, pause_s)
             pause_s = min(self._settings.again_s[1], pause_s * 2)
-        self._working.pop(uid, None)
 
     async def _rest(self, changed: asyncio.Event, pause_s: float) -> None:
         """Wait a while; a node that changes ends it, but not before the shortest pause."""

@@ -24,7 +24,7 @@ from twinfra.compute.kubelet.kube.resources import SECRETS
 from twinfra.compute.kubelet.placement.choosing import Platform
 from twinfra.compute.kubelet.placement.objects import GatedPod
 from twinfra.compute.kubelet.placement.settings import PlacementSettings
-from twinfra.core.errors import TwinfraError
+from twinfra.core.errors import TwinfraError, Unavailable
 from twinfra.core.telemetry import get_logger
 from twinfra.core.time import Clock
 
@@ -62,6 +62,7 @@ class RegistryImages:
         cafile = settings.registry_cafile
         self._tls = ssl.create_default_context(cafile=cafile) if cafile else None
         self._known: OrderedDict[Key, _Answer] = OrderedDict()
+        self._away: dict[str, float] = {}
 
     async def platforms(self, pod: GatedPod) -> Mapping[str, frozenset[Platform]]:
         """Return what each image of a pod is made for, of those whose registry says so."""
@@ -80,7 +81,8 @@ class RegistryImages:
         while len(self._known) > self._settings.images_kept:
             self._known.popitem(last=False)
         async with answer.asking:
-            if answer.until_s <= self._clock.monotonic():
+            now_s = self._clock.monotonic()
+            if answer.until_s <= now_s and self._away.get(host, 0.0) <= now_s:
                 plain = host in self._settings.plain_registries
                 answer.platforms = await self._ask(*key, plain=plain)
                 kept_s = self._settings.images_kept_s if answer.platforms else UNKNOWN_KEPT_S
@@ -93,10 +95,20 @@ class RegistryImages:
         try:
             async with asyncio.timeout(self._settings.registry_answer_s):
                 told = await RegistryPull(image, account, plain=plain, tls=self._tls).platforms()
-        except (TwinfraError, TimeoutError) as error:
+        except (Unavailable, TimeoutError) as error:
+            self._note_away(host_of(whole_name(image)))
             log.info("image_platforms_not_told", image=image, why=str(error) or "no answer in time")
             return frozenset()
+        except Exception as error:  # noqa: BLE001 - the edge of strangers' answers: no pod waits for it
+            log.info("image_platforms_not_told", image=image, why=repr(error))
+            return frozenset()
         return frozenset(Platform(*each) for each in told)
+
+    def _note_away(self, host: str) -> None:
+        """Ask a registry that gave no answer again after a while, whichever image is wanted."""
+        now_s = self._clock.monotonic()
+        self._away = {name: until_s for name, until_s in self._away.items() if until_s > now_s}
+        self._away[host] = now_s + UNKNOWN_KEPT_S
 
     async def _accounts(self, pod: GatedPod) -> dict[str, Credential]:
         """Return the pod's accounts by registry; a secret that is none or not there has none."""

@@ -29,12 +29,23 @@ class Status(msgspec.Struct, rename="camel"):
 
     phase: str = ""
     container_statuses: list[Json] | None = None
+    init_container_statuses: list[Json] | None = None
 
     @property
     def reasons(self) -> frozenset[str]:
         """Why its containers wait, a word each."""
-        states = [each.get("state") or {} for each in self.container_statuses or ()]
-        return frozenset(str((each.get("waiting") or {}).get("reason", "")) for each in states)
+        return frozenset(
+            str((each.get("waiting") or {}).get("reason", "")) for each in self._states()
+        )
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of its containers runs or has run."""
+        return any(each.get("running") or each.get("terminated") for each in self._states())
+
+    def _states(self) -> list[Json]:
+        every = (*(self.init_container_statuses or ()), *(self.container_statuses or ()))
+        return [each.get("state") or {} for each in every]
 
 
 class GatedPod(msgspec.Struct):

@@ -148,6 +148,8 @@ class PodController:
                 return
         if fresh and pod.stage is Stage.LIVE:
             self.renewal.adopt(pod)
+        if not fresh and seen.status.phase in FINAL_PHASES and pod.stage in {Stage.NEW, Stage.SENT}:
+            pod.overruled, pod.told = True, told_of(seen)
         if seen.metadata.deletion_timestamp is not None:
             self._end(pod, seen)
         elif fresh and pod.stage is Stage.NEW and not pod.final:
@@ -198,9 +200,9 @@ class PodController:
 
     async def _create(self, pod: PodRecord, seen: SeenPod | None) -> None:
         await self.creation.run(pod, seen)
-        if pod.stage is Stage.LIVE:
+        if pod.stage is Stage.LIVE and not pod.overruled:
             self.freshness.soon(pod.uid)
-        elif pod.stage is Stage.SENT and not pod.deleting and not pod.vanished:
+        elif pod.stage in {Stage.SENT, Stage.LIVE} and not pod.deleting and not pod.vanished:
             await self.ending.end_there(pod)  # given up, and perhaps there all the same
             pod.stage = Stage.LEFT
 

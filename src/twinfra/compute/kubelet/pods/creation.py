@@ -130,7 +130,7 @@ class Creation:
         None: the pod is unwanted by now, or cannot be made.
         """
         pause_s, longest_s = self._settings.missing_s
-        while not (pod.deleting or pod.vanished):
+        while not pod.unwanted:
             try:
                 body = await self._body(pod, seen)
                 return await self._request(pod, body), await self._proof(body)
@@ -206,7 +206,7 @@ class Creation:
 
     async def _send(self, pod: PodRecord, request: PodCreateRequest, proof: str) -> None:
         pause_s, attempts = AGAIN_S[0], 0
-        while not (pod.deleting or pod.vanished):
+        while not pod.unwanted:
             attempts += 1
             try:
                 await self._create(pod, request, proof)
@@ -238,6 +238,8 @@ class Creation:
             TwinfraError: the site's refusal, or its silence.
         """
         async with self._slots:
+            if pod.unwanted:
+                return
             pod.stage = Stage.SENT
             answer = await self._remote.create(request, pod_token=proof)
         pod.stage = Stage.LIVE

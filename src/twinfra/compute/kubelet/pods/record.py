@@ -41,6 +41,7 @@ class PodRecord:
         noted: the annotation with it is written.
         deleting: its end was asked for.
         vanished: Kubernetes has it no more.
+        overruled: somebody else told Kubernetes that it is over, before its site had it for sure.
         grace_s: how long its containers have to end.
         report: of the site, not written yet.
         override: a status of ours, not written yet; it goes before `report`.
@@ -61,6 +62,7 @@ class PodRecord:
     noted: bool = False
     deleting: bool = False
     vanished: bool = False
+    overruled: bool = False
     grace_s: int = 30
     report: PodReport | None = None
     override: dict[str, Any] | None = None
@@ -69,6 +71,11 @@ class PodRecord:
     reason: str = ""
     gone: asyncio.Event | None = None
     working: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody wants it to be handed over any more."""
+        return self.deleting or self.vanished or self.overruled
 
     @property
     def final(self) -> bool:
