@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.compute.load.measure import percentile
 from benchmarks.harness import Result, write
+from twinfra.compute.containers.handle import KeeperHandle
 from twinfra.compute.interlink.client import InterlinkClient, LogRequest, PodCreateRequest, PodPhase
 from twinfra.core.home import Home
 from twinfra.core.http.client import HttpClient
@@ -112,6 +113,8 @@ async def _site(context: Context) -> AsyncIterator[None]:
     finally:
         process.terminate()
         await asyncio.to_thread(process.wait, 30)
+        for folder in context.home.site(SITE).jobs.glob("*/attempts"):
+            await KeeperHandle(folder.parent).prove_gone()
 
 
 @asynccontextmanager

@@ -1,12 +1,13 @@
 """A container writes where it likes: to a layer over its image, which stays as it is."""
 
 import os
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from twinfra.compute.containers.bubblewrap import BubblewrapRuntime
 from twinfra.compute.containers.keeper.model import SUCCEEDED
+from twinfra.compute.containers.keeper.places import remove
 from twinfra.compute.containers.model import Mount
 
 WRITES = (
@@ -63,6 +64,29 @@ async def test_each_start_begins_with_the_image_alone(bench, layered):
     state = await handle.wait_finished(timeout_s=20)
     ended = state.containers[0].terminated or state.containers[0].last_terminated
     assert ended.exit_code != 9
+
+
+def test_what_a_container_left_is_removed_however_deep_and_closed_it_is(tmp_path):
+    folder, kept = tmp_path / "left", tmp_path / "kept"
+    kept.mkdir()
+    folder.mkdir()
+    (folder / "link").symlink_to(kept)
+    (folder / "file").write_text("x")
+    closed = folder / "closed"
+    (closed / "within").mkdir(parents=True)
+    (closed / "within").chmod(0)
+    closed.chmod(0)
+    home = Path.cwd()
+    try:
+        os.chdir(folder)
+        for name in ("d",) * 1500 + ("n" * 200,) * 60:
+            os.mkdir(name)  # noqa: PTH102 - a path this long has no other way
+            os.chdir(name)
+    finally:
+        os.chdir(home)
+    remove(str(folder))
+    assert list(tmp_path.iterdir()) == [kept]
+    remove(str(folder))
 
 
 async def test_mount_points_that_the_image_lacks_are_made_in_the_layer(

@@ -31,7 +31,7 @@ from twinfra.testkit.waiting import wait_for
 
 from .virtual_node import SITE, WITHIN_S, Kubelet, Pods
 
-SLOW_S = 3.0
+SLOW_MOST_S = 60.0
 SETTINGS = """
 [kubelet]
 lease_s = 4
@@ -59,14 +59,14 @@ class PlainRuntime:
 class AnyImage:
     """Has every image but those called missing; those called slow hold the plug-in's answer up."""
 
-    def __init__(self, root):
-        self.root = root
+    def __init__(self, root, go_on):
+        self.root, self.go_on = root, go_on
 
     def resolve(self, reference):
         if reference.startswith("missing"):
             raise NotFound(f"no image {reference}")
         if reference.startswith("slow"):
-            Event().wait(SLOW_S)
+            self.go_on.wait(SLOW_MOST_S)
         return "sha256:" + "0" * 64
 
     def ensure(self, reference, credentials=None, *, policy=""):
@@ -169,12 +169,20 @@ def recorded(recorder, service):
 
 
 @pytest.fixture
-def founded(tmp_path):
+def slow_images():
+    """Set: images called slow hold nothing up any more."""
+    go_on = Event()
+    yield go_on
+    go_on.set()
+
+
+@pytest.fixture
+def founded(tmp_path, slow_images):
     """Return what a site over a back end stands on."""
 
     def found(backend):
         ground = Ground(PlainRuntime(), isolated=True, network="none")
-        return SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
+        return SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs", slow_images))
 
     return found
 
@@ -205,7 +213,7 @@ async def more_sites(context, house, serving, tmp_path):
 
     async def make(name, backend):
         ground = Ground(PlainRuntime(), isolated=True, network="none")
-        foundation = SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs"))
+        foundation = SiteFoundation(backend, ground, AnyImage(tmp_path / "rootfs", Event()))
         await serving(build_plugin(context, name, foundation))
         await serving(build_api(context, name))
         return context.url(f"interlink@{name}")

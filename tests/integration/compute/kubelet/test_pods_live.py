@@ -1,6 +1,7 @@
 """A pod's life on a virtual node of a real control plane, through both interLink hops."""
 
 import base64
+import json
 
 import pytest
 
@@ -102,6 +103,25 @@ async def test_waits_by_name_when_a_config_map_is_missing(pods, node, house):
     await pods.until_gone("doomed")
     await pods.kubectl("create", "configmap", "late", "--from-literal=a.ini=x=1")
     await house.until_job(uid)
+
+
+@pytest.mark.story("never two at once")
+async def test_is_not_handed_over_when_somebody_has_failed_it_meanwhile(pods, node, house):
+    needs = {"envFrom": [{"configMapRef": {"name": "late"}}]}
+    uid = await pods.create(container=needs)
+    await pods.until_event("train-0", "Failed", 'configmap "late" not found')
+    failed = json.dumps({"status": {"phase": "Failed", "reason": "Evicted"}})
+    status = ("patch", "pod", "train-0", "--subresource=status", "--type=merge", "-p", failed)
+    await pods.kubectl(*status)
+    await pods.kubectl("create", "configmap", "late", "--from-literal=a=1")
+    for name in ("train-1", "train-2"):  # each takes as long as the first one's next try
+        other = await pods.create(name, container=needs)
+        await house.until_job(other)
+        house.site.start(other)
+        house.site.finish(other)
+        await pods.until_phase(name, "Succeeded")
+    assert house.job(uid) is None
+    assert (await pods.get("train-0"))["status"]["reason"] == "Evicted"
 
 
 @pytest.mark.story("Everything that a pod carries arrives: variables, files, tokens, services")

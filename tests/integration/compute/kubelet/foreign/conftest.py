@@ -50,6 +50,13 @@ def network():
 
 
 @pytest.fixture
+def settings(settings, context):
+    """As ever; their images' own registries are not asked."""
+    with context.home.settings_file.open("a") as file:
+        file.write("[placement]\nask_registries = false\n")
+
+
+@pytest.fixture
 def compute_lines(mirror, network):
     return f"""
 cpus = 4

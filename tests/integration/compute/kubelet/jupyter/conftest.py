@@ -30,6 +30,8 @@ SERVERS = Path(__file__).parents[4] / "servers"
 TWINFRA = (sys.executable, "-m", "twinfra.cli.main")
 PUBLISHED = "quay.io/jupyter/base-notebook"
 LOCAL = """
+[placement]
+ask_registries = false
 [sites.{site}.compute]
 network = "{network}"
 registries = ["{host}"]
