@@ -94,10 +94,14 @@ class NodeLease:
             log.info("node_lease_not_released", node=self._node, why=error.detail)
 
     async def _acquire(self) -> None:
+        said = False
         while True:
             try:
                 if await self._try():
                     return
+                if not said:
+                    log.info("node_lease_waited_for", node=self._node, identity=self._identity)
+                    said = True
             except TwinfraError as error:
                 log.info("node_lease_waits", node=self._node, code=error.code, why=error.detail)
             await self._clock.sleep(min(2.0, self._duration_s / 8))
