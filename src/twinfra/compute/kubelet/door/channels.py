@@ -94,14 +94,16 @@ class WebSocketConsole:
         """Return channel and bytes; None when the caller is gone."""
         while True:
             message = await self._socket.receive()
-            if message.type is aiohttp.WSMsgType.BINARY and not self._base64:
-                if message.data:
-                    return message.data[0], bytes(message.data[1:])
-            elif message.type is aiohttp.WSMsgType.TEXT and self._base64:
-                if message.data:
-                    return _from_base64(message.data)
-            elif message.type not in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
+            if message.type not in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
                 return None
+            text = message.type is aiohttp.WSMsgType.TEXT
+            if not message.data or (self._base64 and not text):
+                continue
+            if self._base64:
+                return _from_base64(message.data)
+            # some send as text what they were given as text, as the client of Python does
+            data: bytes = message.data.encode() if text else message.data
+            return data[0], bytes(data[1:])
 
     async def send(self, channel: int, data: bytes) -> None:
         """Send bytes of the command."""

@@ -196,6 +196,21 @@ async def test_older_websocket_clients_are_served(house, protocol):
     assert (b"Success" in bytes(str(messages[-1]), "utf-8")) == (protocol == "v4.channel.k8s.io")
 
 
+@pytest.mark.parametrize("text", [False, True])
+async def test_input_is_taken_as_bytes_and_as_text(house, text):
+    alice = house.authority.issue("alice")
+    url = f"https://127.0.0.1:{house.door.port}{EXEC}?stdin=true&stdout=true&command=cat"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(url, ssl=house.tls(alice), protocols=("v4.channel.k8s.io",)) as socket,
+    ):
+        send = socket.send_str if text else socket.send_bytes
+        await send("\0hi\n" if text else b"\0hi\n")
+        said = b""
+        while not said.endswith(b"hi\n"):
+            said += (await socket.receive_bytes(timeout=30))[1:]
+
+
 async def test_a_bare_websocket_forwards_a_port(house, web_server):
     alice = house.authority.issue("alice")
     url = f"https://127.0.0.1:{house.door.port}/portForward/default/train-0?port={web_server}"

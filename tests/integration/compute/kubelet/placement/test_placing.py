@@ -237,13 +237,23 @@ async def test_a_pod_goes_to_what_its_registry_says_of_the_image(
 
 async def test_a_registry_that_does_not_answer_holds_no_pod(world, gate, virtual_node):
     node = virtual_node()
-    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(600), LOOPBACK, 0)
+    over, callers = asyncio.Event(), []
+
+    async def say_nothing(_, writer):
+        callers.append(asyncio.current_task())
+        await over.wait()
+        writer.close()
+        await writer.wait_closed()
+
+    silent = await asyncio.start_server(say_nothing, LOOPBACK, 0)
     async with silent:
         host = "{}:{}".format(*silent.sockets[0].getsockname())
         gate(plain_registries=(host,), registry_answer_s=0.5)
         image = {**CONTAINER, "image": f"{host}/team/app:1"}
         await world.apply(*(pod(f"p{n}", containers=[image]) for n in range(3)))
         await world.until_bound(3, {node})
+        over.set()
+        await asyncio.gather(*callers)
 
 
 @pytest.mark.story("Our controller ranks the sites for each gated pod")
@@ -325,7 +335,7 @@ async def test_a_jobs_pod_leaves_a_site_where_it_waits_longer_than_forecast(
 async def test_a_pod_stays_in_the_queue_when_its_data_comes_or_nothing_was_forecast(
     world, running, gate, virtual_node
 ):
-    node = virtual_node()
+    node, _elsewhere = virtual_node(), virtual_node()
     ranker = FixedRanker()
     ranker.answer = Ranked((node,), wait_s={node: 1.0})
     gate(ranker)
