@@ -50,6 +50,8 @@ KIND = "pod"
 STAGE, PLACE, WATCH, PUBLISH, KEEP, REMOVE = "stage", "place", "watch", "publish", "keep", "remove"
 POD = "pod"
 PAUSE_MOST_S = 30.0
+LAST_LINES_S = 0.5
+"""Who follows the log of a pod that is deleted reads its last lines meanwhile."""
 CRASHES_MOST = 5
 
 
@@ -270,6 +272,7 @@ class Lifecycle:
         return Wait(left_s)
 
     async def _remove(self, _run: Run, pod: KeptPod) -> Outcome:
+        await asyncio.sleep(LAST_LINES_S)
         await asyncio.to_thread(clear, self._kit.jobs / pod.uid)
         with suppress(TwinfraError):  # the permission ends by itself, if later
             await self._kit.outputs.release(pod)
