@@ -18,10 +18,9 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import NotFoundError
-from sqlalchemy import JSON, Column, Integer, MetaData, Table, delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import JSON, Column, Integer, MetaData, Table, bindparam, delete, insert, select
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.core.errors import InvalidRequest, Unavailable
 from twinfra.core.ids import new_uuid
 from twinfra.core.telemetry import get_logger
@@ -337,14 +336,17 @@ class Outbox:
     """Events that became true with a transaction, on their way to the bus, in order."""
 
     def __init__(self, database: Database, table: Table, bus: Bus) -> None:
-        self._database, self._table, self._bus = database, table, bus
+        self._database, self._bus = database, bus
         self._news = asyncio.Event()
+        self._insert = insert(table)
+        self._first = select(table).order_by(table.c.id).limit(OUTBOX_BATCH)
+        self._sent = delete(table).where(table.c.id.in_(bindparam("some", expanding=True)))
 
-    async def add(self, connection: AsyncConnection, *events: Event) -> None:
+    async def add(self, connection: Connection, *events: Event) -> None:
         """Note `events` within the caller's unit of work."""
         if events:
             rows = [{"event": event.to_json()} for event in events]
-            await connection.execute(insert(self._table), rows)
+            await connection.execute(self._insert, rows)
             self._news.set()
 
     def wake(self) -> None:
@@ -368,8 +370,7 @@ class Outbox:
 
     async def _pump(self) -> int:
         async with self._database.read() as connection:
-            query = select(self._table).order_by(self._table.c.id).limit(OUTBOX_BATCH)
-            rows = (await connection.execute(query)).all()
+            rows = (await connection.execute(self._first)).all()
         for row in rows:
             try:
                 await self._bus.publish(Event.from_json(row.event))
@@ -378,6 +379,5 @@ class Outbox:
                 log.exception("outbox_event_dropped", detail=error.detail)
         if rows:
             async with self._database.begin() as connection:
-                done = [row.id for row in rows]
-                await connection.execute(delete(self._table).where(self._table.c.id.in_(done)))
+                await connection.execute(self._sent, {"some": [row.id for row in rows]})
         return len(rows)

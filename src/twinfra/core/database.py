@@ -2,33 +2,40 @@
 
 A store opens a unit of work with ``async with database.begin() as connection`` and speaks
 SQLAlchemy Core. On PostgreSQL each service has a schema of its own; no service joins another's.
-SQLite runs in WAL mode and serialises writers by ``BEGIN IMMEDIATE``.
+SQLite runs in WAL mode and serialises writers by ``BEGIN IMMEDIATE``; how is in `sqlite`.
 """
 
-import asyncio
 import importlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from pydantic import field_validator
-from sqlalchemy import Connection, DateTime, Dialect, Table, event, text
+from sqlalchemy import (
+    URL,
+    DateTime,
+    Dialect,
+    Executable,
+    Table,
+    text,
+)
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.types import TypeDecorator
 
-from twinfra.core import sqlite as sqlite_connections
 from twinfra.core.home import Home
 from twinfra.core.settings import SettingsGroup
+from twinfra.core.sqlite import Answer, SqliteFile
 
-BUSY_TIMEOUT_S = 30
-_READ_ONLY = "twinfra_read_only"
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class DatabaseSettings(SettingsGroup):
@@ -51,6 +58,28 @@ class DatabaseSettings(SettingsGroup):
 
     pool_size: int = 5
     """Connections a service keeps; default: enough for one event loop that never blocks."""
+
+
+class Connection(Protocol):
+    """A unit of work: what a store asks of SQLAlchemy's connections."""
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> Answer:
+        """Carry out a statement."""
+        ...
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> Answer:
+        """Carry out a statement in the database's own words."""
+        ...
+
+    def stream(self, statement: Executable) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Read a large answer row by row."""
+        ...
+
+    async def run_sync(
+        self, fn: Callable[Concatenate[SyncConnection, P], T], *arg: P.args, **kw: P.kwargs
+    ) -> T:
+        """Call `fn` with SQLAlchemy's plain connection."""
+        ...
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -86,45 +115,20 @@ class Database:
     """
 
     def __init__(self, url: str, *, schema: str | None = None, pool_size: int = 5) -> None:
-        parsed = make_url(url)
+        self.url = parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.schema = None if self.is_sqlite else schema
-        options: dict[str, Any] = {"pool_size": pool_size}
-        if self.is_sqlite:
-            parsed = parsed.set(drivername="sqlite+aiosqlite")
-            options["connect_args"] = {
-                "timeout": BUSY_TIMEOUT_S,
-                "async_creator_fn": sqlite_connections.connect,
-            }
-        else:
-            parsed = parsed.set(drivername="postgresql+psycopg")
-            options["pool_pre_ping"] = True
-            if schema:
-                options["connect_args"] = {"options": f"-csearch_path={schema}"}
-        self.engine: AsyncEngine = create_async_engine(parsed, **options)
-        self._writer = asyncio.Lock()
-        reading: dict[str, Any] = {_READ_ONLY: True}
-        if self.is_sqlite:
-            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
-        else:
-            reading |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        self._reading = self.engine.execution_options(**reading)
+        self._at: SqliteFile | _Server = (
+            SqliteFile(parsed) if self.is_sqlite else _Server(parsed, schema, pool_size)
+        )
 
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
+    def begin(self) -> AbstractAsyncContextManager[Connection]:
         """Open a unit of work: committed when the block ends, rolled back when it raises."""
-        if not self.is_sqlite:
-            async with self.engine.begin() as connection:
-                yield connection
-            return
-        async with self._writer, self.engine.begin() as connection:
-            yield connection
+        return self._at.begin()
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    def read(self) -> AbstractAsyncContextManager[Connection]:
         """Open a view for reading: all its answers are of one moment, and it refuses to write."""
-        async with self._reading.begin() as connection:
-            yield connection
+        return self._at.read()
 
     def insert(self, table: Table) -> Any:
         """Return the dialect's insert, which has ``on_conflict_do_nothing`` and ``…_update``."""
@@ -146,7 +150,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.engine.dispose()
+        await self._at.close()
 
 
 def open_database(home: Home, service: str, folder: Path | None = None) -> Database:
@@ -169,13 +173,32 @@ def open_database(home: Home, service: str, folder: Path | None = None) -> Datab
     )
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    steady = cast("sqlite_connections.SteadyConnection", connection.connection.driver_connection)
-    steady.begin(read_only=read_only)
+class _Server:
+    """Connections to PostgreSQL."""
+
+    def __init__(self, url: URL, schema: str | None, pool_size: int) -> None:
+        path = {"options": f"-csearch_path={schema}"} if schema else {}
+        self._engine = create_async_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=pool_size,
+            pool_pre_ping=True,
+            connect_args=path,
+        )
+        self._reading = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+
+    def begin(self) -> AbstractAsyncContextManager[Connection]:
+        return self._engine.begin()
+
+    def read(self) -> AbstractAsyncContextManager[Connection]:
+        return self._reading.begin()
+
+    async def close(self) -> None:
+        await self._engine.dispose()
 
 
-def _upgrade(connection: Connection, folder: Path, schema: str | None, revision: str) -> None:
+def _upgrade(connection: SyncConnection, folder: Path, schema: str | None, revision: str) -> None:
     scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
 
     def steps(current: Any, _context: Any) -> Any:

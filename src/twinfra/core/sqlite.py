@@ -1,236 +1,230 @@
-"""SQLite connections: one hop to their thread a statement, nothing left behind by cancelled tasks.
+"""SQLite in the event loop's own thread: a statement of ours costs less than a hop to another.
 
-A statement that was handed to its thread is carried out whatever happens to the task that sent it;
-and a connection that is closed while somebody still holds a cursor of it (a traceback does) keeps
-its transaction, and with it the file's one write lock. So here a cancelled task waits for its
-statement, a cursor is closed where its last row was read, and a connection rolls back before it
-closes. `database` makes its connections here.
+A statement takes some ten to a hundred microseconds; handing it to a thread, and its answer back,
+takes longer, and holds the interpreter for longer too. So units of work are carried out where they
+are written, one after the other, and the loop has its turn between them. What could take long does
+not happen here: the write lock of another process is asked for again and again, the log of writes
+is brought home by a thread, and large answers are read piece by piece. `database` opens its files
+here.
 
-Source: sqlite3_close_v2, "zombie" connections; CPython 3.11, ``Connection.close``; PEP 249.
+Source: SQLite, "Write-Ahead Logging", ``PRAGMA busy_timeout`` and ``sqlite3_close_v2``.
 """
 
 import asyncio
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from weakref import WeakSet
 
-import aiosqlite
 import stamina
-
-from twinfra.core.tasks import settled, to_the_end
+from sqlalchemy import (
+    URL,
+    Connection,
+    CursorResult,
+    Engine,
+    Executable,
+    NullPool,
+    Transaction,
+    create_engine,
+    event,
+)
 
 ROWS_AT_ONCE = 256
+BUSY_TIMEOUT_S = 30
+LOCK_WAIT_S = 0.01
+READERS_MOST = 16
+UNITS_A_CHECKPOINT = 256
+P = ParamSpec("P")
+T = TypeVar("T")
+Answer = CursorResult[*tuple[Any, ...]]
+"""Of a statement, with rows of any shape."""
+_BEGINS = "twinfra_begins"
 
 
-class SteadyConnection(aiosqlite.Connection):
-    """Lets a cancelled task go once its statement is over, in a state that is known."""
+class InlineConnection:
+    """One unit of work, called as on PostgreSQL; no call of it waits for anything.
 
-    _begins: bool | None = None
-    _read_only = False
-
-    def __del__(self) -> None:
-        """Let go in silence: a pool drops a connection right after it told it to stop."""
-        if self._connection is not None:
-            self.stop()
-
-    def begin(self, *, read_only: bool) -> None:
-        """Begin a transaction with the next statement; one that is to write takes the lock then."""
-        self._begins = read_only
-
-    def cursor(self) -> "SteadyCursor":  # type: ignore[override] # it needs no waiting for
-        """Return a cursor; SQLite hears of it with its first statement."""
-        return SteadyCursor(self)
-
-    async def commit(self) -> None:
-        """Commit what was begun, if anything was."""
-        if self._over():
-            await self._execute(self._conn.commit)
-
-    async def rollback(self) -> None:
-        """Roll back what was begun, if anything was."""
-        if self._over():
-            await self._execute(self._conn.rollback)
-
-    def _over(self) -> bool:
-        """Say whether the end of this transaction is to be waited for: a reader's is not."""
-        self._begins = None
-        if not self._conn.in_transaction:
-            return False
-        if self._read_only:
-            self._tx.put_nowait((None, partial(_roll_back, self._conn)))
-        return not self._read_only
-
-    async def create_function(self, *args: Any, **kwargs: Any) -> None:
-        """Give SQL a function. Never waits: SQLAlchemy does this before its pool knows of us."""
-        self._conn.create_function(*args, **kwargs)
-
-    def stop(self) -> "asyncio.Future[Any] | None":
-        """End the thread; what is left of a transaction is rolled back before."""
-        if self._connection is not None:
-            self._tx.put_nowait((None, partial(_let_go, self._connection)))
-        return super().stop()
-
-    async def close(self) -> None:
-        """Close after what was sent is over; what is left of a transaction is rolled back."""
-        if self._connection is not None:
-            await self._execute(_roll_back, self._connection)
-            await super().close()
-
-    async def in_thread(self, do: Callable[..., None], *arguments: Any) -> None:
-        """Do this in the connection's thread, after what it has to do already."""
-        await self._execute(do, *arguments)
-
-    def run(
-        self, do: Callable[..., sqlite3.Cursor], sql: str, parameters: Any
-    ) -> tuple[sqlite3.Cursor, list[Any]]:
-        """Begin if that is due, execute, and read the first rows; in the thread."""
-        cursor = self._conn.cursor()
-        try:
-            self._begin_now(cursor)
-            do(cursor, sql, parameters)
-            rows = cursor.fetchmany(ROWS_AT_ONCE) if cursor.description else []
-        except BaseException:
-            cursor.close()
-            raise
-        return cursor, rows
-
-    def _begin_now(self, cursor: sqlite3.Cursor) -> None:
-        if (read_only := self._begins) is None:
-            return
-        if read_only is not self._read_only:
-            cursor.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
-            self._read_only = read_only
-        cursor.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
-        self._begins = None
-
-    async def _connect(self) -> aiosqlite.Connection:
-        try:
-            return await to_the_end(super()._connect())
-        except BaseException:
-            await to_the_end(self.close())
-            raise
-
-    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if not self._running or not self._connection:
-            raise ValueError("Connection closed")
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((future, partial(fn, *args, **kwargs)))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await settled(future)
-            raise
-
-
-class SteadyCursor:
-    """What SQLAlchemy asks of a cursor: a statement and its first rows are one hop to the thread.
-
-    Attributes:
-        description: of the columns, as PEP 249 has it; none where there are no rows.
-        rowcount: rows that the statement changed.
-        lastrowid: of the last row inserted.
-        arraysize: rows that `fetchmany` returns unless told.
+    Args:
+        connection: in a transaction.
     """
 
-    def __init__(self, connection: SteadyConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._more: sqlite3.Cursor | None = None
-        self._rows: deque[Any] = deque()
-        self.description: Any = None
-        self.rowcount = -1
-        self.lastrowid: int | None = None
-        self.arraysize = 1
 
-    async def __aenter__(self) -> Self:
-        """Return this cursor."""
-        return self
+    async def execute(self, statement: Executable, parameters: Any = None) -> Answer:
+        """Carry out a statement."""
+        return self._connection.execute(statement, parameters)
 
-    async def execute(self, sql: str, parameters: Any = ()) -> Self:
-        """Execute a statement."""
-        await self._connection.in_thread(self._run, sqlite3.Cursor.execute, sql, parameters)
-        return self
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> Answer:
+        """Carry out a statement in SQLite's own words."""
+        return self._connection.exec_driver_sql(statement, parameters)
 
-    async def executemany(self, sql: str, parameters: Sequence[Any]) -> Self:
-        """Execute a statement for each of `parameters`."""
-        await self._connection.in_thread(self._run, sqlite3.Cursor.executemany, sql, parameters)
-        return self
+    def stream(self, statement: Executable) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Read a large answer; the loop has its turn between its pieces."""
+        return self._stream(statement)
 
-    async def fetchone(self) -> Any:
-        """Return the next row, or none."""
-        rows = await self.fetchmany(1)
-        return rows[0] if rows else None
+    @asynccontextmanager
+    async def _stream(self, statement: Executable) -> AsyncIterator[AsyncIterator[Any]]:
+        by_piece = {"yield_per": ROWS_AT_ONCE}
+        with self._connection.execute(statement, execution_options=by_piece) as result:
+            yield _rows(result)
 
-    async def fetchmany(self, size: int | None = None) -> list[Any]:
-        """Return up to `size` rows."""
-        wanted = self.arraysize if size is None else size
-        if len(self._rows) < wanted and self._more is not None:
-            await self._connection.in_thread(self._read, max(wanted, ROWS_AT_ONCE))
-        return [self._rows.popleft() for _ in range(min(wanted, len(self._rows)))]
+    async def run_sync(
+        self, fn: Callable[Concatenate[Connection, P], T], *arg: P.args, **kw: P.kwargs
+    ) -> T:
+        """Call `fn` with SQLAlchemy's plain connection."""
+        return fn(self._connection, *arg, **kw)
 
-    async def fetchall(self) -> list[Any]:
-        """Return all rows that are left."""
-        if self._more is not None:
-            await self._connection.in_thread(self._read, None)
-        rows = list(self._rows)
-        self._rows.clear()
-        return rows
+
+async def _rows(answer: Answer) -> AsyncIterator[Any]:
+    for piece in answer.partitions():
+        for row in piece:
+            yield row
+        await asyncio.sleep(0)
+
+
+class SqliteFile:
+    """The connections to one file: one writes, the others read.
+
+    Args:
+        url: of SQLAlchemy, with the path.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._path = url.database or ""
+        engine = create_engine(url, poolclass=NullPool, creator=self._open)
+        event.listen(engine, "begin", _send_begin)
+        self._writing = engine.execution_options(**{_BEGINS: "BEGIN IMMEDIATE"})
+        self._reading = engine.execution_options(**{_BEGINS: "BEGIN"})
+        self._lock, self._room = asyncio.Lock(), asyncio.Semaphore(READERS_MOST)
+        self._writers: list[Connection] = []
+        self._readers: list[Connection] = []
+        self._closed = self._units = 0
+        self._checkpoint: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[InlineConnection]:
+        """Open a unit of work, which holds the file's write lock."""
+        await asyncio.sleep(0)  # nothing below waits by itself: others have their turn here
+        async with self._lock:
+            with self._lent(self._writers, self._writing) as writer:
+                begun = await _locked(writer)
+                with _unit(writer, begun):
+                    yield InlineConnection(writer)
+        self._units += 1
+        if self._units % UNITS_A_CHECKPOINT == 0:
+            self._bring_home()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[InlineConnection]:
+        """Open a view of one moment, which refuses to write."""
+        await asyncio.sleep(0)
+        async with self._room:
+            with self._lent(self._readers, self._reading) as reader, _unit(reader, reader.begin()):
+                yield InlineConnection(reader)
 
     async def close(self) -> None:
-        """Drop what was not read."""
-        if self._more is not None:
-            await self._connection.in_thread(self._end)
-        self._rows.clear()
+        """Close all connections; one in use closes with its unit of work."""
+        self._closed += 1
+        if self._checkpoint is not None:
+            await asyncio.gather(self._checkpoint, return_exceptions=True)
+        for idle in (self._readers, self._writers):
+            while idle:
+                idle.pop().close()
 
-    def _run(self, do: Callable[..., sqlite3.Cursor], sql: str, parameters: Any) -> None:
-        self._more, rows = self._connection.run(do, sql, parameters)
-        self.description, self.lastrowid = self._more.description, self._more.lastrowid
-        self._take(rows, ROWS_AT_ONCE)
+    @contextmanager
+    def _lent(self, idle: list[Connection], engine: Engine) -> Iterator[Connection]:
+        connection = idle.pop() if idle else engine.connect()
+        lent_at = self._closed
+        try:
+            yield connection
+        finally:
+            if lent_at == self._closed:
+                idle.append(connection)
+            else:
+                connection.close()
 
-    def _read(self, most: int | None) -> None:
-        if self._more is not None:
-            self._take(self._more.fetchall() if most is None else self._more.fetchmany(most), most)
+    def _open(self) -> "_Connection":
+        made = sqlite3.connect(
+            self._path, timeout=LOCK_WAIT_S, isolation_level=None, factory=_Connection
+        )
+        try:
+            _write_ahead(made)
+            made.execute("PRAGMA synchronous=NORMAL")
+            made.execute("PRAGMA foreign_keys=ON")
+            made.execute("PRAGMA wal_autocheckpoint=0")
+        except BaseException:
+            made.close()
+            raise
+        return made
 
-    def _take(self, rows: list[Any], most: int | None) -> None:
-        self._rows.extend(rows)
-        if most is None or len(rows) < most:
-            self._end()
-
-    def _end(self) -> None:
-        if self._more is not None:
-            self.rowcount = self._more.rowcount
-            self._more.close()
-            self._more = None
-
-
-def connect(path: str, **options: Any) -> SteadyConnection:
-    """Return a connection to be awaited; takes what ``sqlite3.connect`` takes."""
-    # `begin` says when a transaction begins; calls that never wait are made beside the thread
-    options |= {"isolation_level": None, "check_same_thread": False}
-    made = SteadyConnection(partial(_open, path, options), ROWS_AT_ONCE)
-    made._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does with those it makes itself
-    return made
+    def _bring_home(self) -> None:
+        """Have a thread copy the log of writes into the file: that waits for the disk."""
+        if self._checkpoint is None or self._checkpoint.done():
+            self._checkpoint = asyncio.create_task(asyncio.to_thread(_checkpoint, self._path))
 
 
-def _open(path: str, options: dict[str, Any]) -> sqlite3.Connection:
-    connection: sqlite3.Connection = sqlite3.connect(path, **options)
-    try:
-        _write_ahead(connection)
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA foreign_keys=ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+class _Connection(sqlite3.Connection):
+    """Knows its cursors: one that is left open keeps its view of the file."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+        self._reads_only = False
+
+    def cursor(self) -> sqlite3.Cursor:  # type: ignore[override] # SQLAlchemy asks for no other
+        """Return a cursor."""
+        made = super().cursor()
+        self._cursors.add(made)
+        return made
+
+    def begin(self, statement: str) -> None:
+        """Begin a transaction; what begins as a reader never writes."""
+        if statement == "BEGIN" and not self._reads_only:
+            self.execute("PRAGMA query_only=ON")
+            self._reads_only = True
+        self.execute(statement)
+
+    def end_cursors(self) -> None:
+        """Close what was not read to its end."""
+        for cursor in list(self._cursors):
+            cursor.close()
+
+
+def _send_begin(connection: Connection) -> None:
+    _driver(connection).begin(connection.get_execution_options()[_BEGINS])
+
+
+def _driver(connection: Connection) -> _Connection:
+    return cast("_Connection", connection.connection.driver_connection)
+
+
+@contextmanager
+def _unit(connection: Connection, begun: Transaction) -> Iterator[None]:
+    """Commit what was begun when the block ends, roll it back when it raises."""
+    with begun:
+        try:
+            yield
+        finally:
+            _driver(connection).end_cursors()
+
+
+async def _locked(connection: Connection) -> Transaction:
+    """Begin to write; wait while another process does, and let the loop go on meanwhile."""
+    async for attempt in stamina.retry_context(
+        on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_S, wait_initial=LOCK_WAIT_S, wait_max=0.1
+    ):
+        with attempt:
+            return connection.begin()
+    raise AssertionError("a retry returns or raises")
 
 
 def _is_busy(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
-@stamina.retry(on=_is_busy, attempts=None, timeout=30, wait_max=0.1)
+@stamina.retry(on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_S, wait_max=0.1)
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Log ahead of writing; SQLite does not wait where another changes a new file to that just now.
 
@@ -239,12 +233,6 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    with suppress(sqlite3.Error):
-        connection.rollback()
-
-
-def _let_go(connection: sqlite3.Connection) -> None:
-    _roll_back(connection)
-    with suppress(sqlite3.Error):
-        connection.close()
+def _checkpoint(path: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

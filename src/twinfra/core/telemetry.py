@@ -10,11 +10,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from secrets import randbits
 from typing import Any, Literal
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.context import attach, detach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -78,8 +79,6 @@ def configure_logging(
         level: the least level that is written.
         style: ``auto`` is console on a terminal and JSON otherwise.
     """
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        trace.set_tracer_provider(TracerProvider())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -109,7 +108,7 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("uvicorn.access", "uvicorn.error", "alembic", "aiosqlite", "asyncio"):
+    for noisy in ("uvicorn.access", "uvicorn.error", "alembic", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_no_denial)
     structlog.contextvars.bind_contextvars(container=container)
@@ -133,10 +132,27 @@ def inject_trace(headers: MutableMapping[str, str]) -> None:
 
 @contextmanager
 def span(name: str, headers: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Open a span: a child of what `headers` carry, else of the span in force."""
+    """Open a span: a child of what `headers` carry, else of the span in force.
+
+    Where the process collects no spans, it has its place in the trace and nothing else.
+    """
     parent = _PROPAGATOR.extract(dict(headers)) if headers is not None else None
-    with tracer.start_as_current_span(name, context=parent):
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        with tracer.start_as_current_span(name, context=parent):
+            yield
+        return
+    above = trace.get_current_span(parent).get_span_context()
+    place = trace.SpanContext(
+        above.trace_id if above.is_valid else randbits(128) or 1,
+        randbits(64) or 1,
+        is_remote=False,
+        trace_flags=above.trace_flags if above.is_valid else None,
+    )
+    token = attach(trace.set_span_in_context(trace.NonRecordingSpan(place), parent))
+    try:
         yield
+    finally:
+        detach(token)
 
 
 def get_logger(name: str) -> Any:

@@ -226,7 +226,7 @@ async def test_the_servers_password_comes_from_a_file_when_settings_name_one(hom
         f'password_file = "{secret}"\npool_size = 3\n'
     )
     made = open_database(home, "datasets")
-    assert made.engine.url.password == "hush"
+    assert made.url.password == "hush"
     assert (made.schema, made.is_sqlite) == ("datasets", False)
     shown = DatabaseSettings.origins(home)
     assert "hush" not in repr(shown)

@@ -108,13 +108,16 @@ async def test_nothing_is_lost_when_the_server_is_killed(tmp_path, sqlite):
     async def handler(event):
         seen.add(event.data["n"])
 
+    def hearing():  # from the beginning: it may be sent before anybody hears
+        return bus.consume("d", ["org.twinfra.*"], handler, from_now=False)
+
     with servers.nats(folder, port=port):
         await bus.connect()
-        async with running(outbox.run()), running(bus.consume("d", ["org.twinfra.*"], handler)):
+        async with running(outbox.run()), running(hearing()):
             async with sqlite.begin() as connection:
                 await outbox.add(connection, *(made(n) for n in range(5)))
             await wait_for(lambda: len(seen) == 5)
-    async with running(outbox.run()), running(bus.consume("d", ["org.twinfra.*"], handler)):
+    async with running(outbox.run()), running(hearing()):
         async with sqlite.begin() as connection:
             await outbox.add(connection, *(made(n) for n in range(5, 10)))
         with servers.nats(folder, port=port):
@@ -135,7 +138,8 @@ async def test_the_outbox_goes_on_when_an_event_is_larger_than_the_stream_takes(
     async def handler(event):
         seen.append(event.id)
 
-    async with running(outbox.run()), running(bus.consume("d", ["org.twinfra.*"], handler)):
+    hearing = bus.consume("d", ["org.twinfra.*"], handler, from_now=False)
+    async with running(outbox.run()), running(hearing):
         async with sqlite.begin() as connection:
             await outbox.add(connection, huge, made(1))
         await wait_for(lambda: seen)

@@ -4,10 +4,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, MetaData, String, Table, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from twinfra.access.issuer.model import Code, CodeKind, CodeStatus, Refresh, Subject
-from twinfra.core.database import Database, UTCDateTime
+from twinfra.core.database import Connection, Database, UTCDateTime
 
 metadata = MetaData()
 
@@ -140,7 +139,7 @@ class IssuerStore:
         return gone
 
 
-async def _first(connection: AsyncConnection, condition: Any) -> Any:
+async def _first(connection: Connection, condition: Any) -> Any:
     return (await connection.execute(select(codes).where(condition))).mappings().first()
 
 

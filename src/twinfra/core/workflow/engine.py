@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.core.errors import TwinfraError, shorten
 from twinfra.core.telemetry import get_logger, span
 from twinfra.core.time import Clock
@@ -79,7 +78,7 @@ class Engine:
         self._rests_until: datetime | None = None
 
     async def start(
-        self, connection: AsyncConnection, kind: str, key: str, data: dict[str, Any]
+        self, connection: Connection, kind: str, key: str, data: dict[str, Any]
     ) -> None:
         """Accept work within the caller's unit of work; the same kind and key is accepted once."""
         await self._queue.add(connection, kind, key, self._workflows[kind].steps[0].name, data)
@@ -91,7 +90,7 @@ class Engine:
             await self.wake_in(connection, kind, *keys)
         self.look()
 
-    async def wake_in(self, connection: AsyncConnection, kind: str, *keys: str) -> None:
+    async def wake_in(self, connection: Connection, kind: str, *keys: str) -> None:
         """Do as `wake` within the caller's unit of work."""
         await self._queue.wake(connection, kind, keys)
         self._news.set()

@@ -20,9 +20,8 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from twinfra.core.database import Database, UTCDateTime
+from twinfra.core.database import Connection, Database, UTCDateTime
 from twinfra.core.telemetry import get_logger
 from twinfra.core.time import Clock
 from twinfra.core.workflow.model import WorkState, Write
@@ -96,6 +95,8 @@ class WorkQueue:
         self._database, self._clock, self.lease = database, clock, lease
         self._table = table
         held = table.c.lease_until.is_not(None)
+        self._new = database.insert(table).on_conflict_do_nothing()
+        self._woken = _woken(table)
         self._due = _due(table, kinds)
         self._leased = _one(table).values(lease_until=bindparam("until"))
         self._kept = self._leased.where(held)
@@ -106,7 +107,7 @@ class WorkQueue:
         self._changes: dict[tuple[str, ...], Any] = {}
 
     async def add(
-        self, connection: AsyncConnection, kind: str, key: str, step: str, data: dict[str, Any]
+        self, connection: Connection, kind: str, key: str, step: str, data: dict[str, Any]
     ) -> None:
         """Add work that is due now; the same kind and key is added once."""
         now = self._clock.now()
@@ -115,19 +116,14 @@ class WorkQueue:
             "step": step, "reason": "", "next_run_at": now,
             "wakes": 0, "cancelled": 0, "created_at": now, "updated_at": now,
         }  # fmt: skip
-        insert = self._database.insert(self._table).values(row).on_conflict_do_nothing()
-        await connection.execute(insert)
+        await connection.execute(self._new, row)
 
-    async def wake(self, connection: AsyncConnection, kind: str, keys: Sequence[str]) -> None:
+    async def wake(self, connection: Connection, kind: str, keys: Sequence[str]) -> None:
         """Make work due now, or as soon as its present step is over."""
-        table = self._table
         for start in range(0, len(keys), KEYS_AT_ONCE):
-            some = table.c.key.in_(keys[start : start + KEYS_AT_ONCE])
-            await connection.execute(
-                update(table)
-                .where(table.c.kind == kind, some, table.c.state.in_(ACTIVE))
-                .values(next_run_at=self._clock.now(), wakes=table.c.wakes + 1)
-            )
+            some = keys[start : start + KEYS_AT_ONCE]
+            woken = {"of_kind": kind, "some": some, "now": self._clock.now()}
+            await connection.execute(self._woken, woken)
 
     async def cancel(self, kind: str, key: str) -> None:
         """Note that work is not wanted any more."""
@@ -243,6 +239,15 @@ def _due(table: Table, kinds: Sequence[str]) -> Any:
         .order_by(table.c.next_run_at)
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)
+    )
+
+
+def _woken(table: Table) -> Any:
+    return (
+        update(table)
+        .where(table.c.kind == bindparam("of_kind"), table.c.state.in_(ACTIVE))
+        .where(table.c.key.in_(bindparam("some", expanding=True)))
+        .values(next_run_at=bindparam("now"), wakes=table.c.wakes + 1)
     )
 
 

@@ -25,10 +25,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from twinfra.core.bus import Event, Outbox, outbox_table
-from twinfra.core.database import Database, UTCDateTime
+from twinfra.core.database import Connection, Database, UTCDateTime
 from twinfra.data.notifications.model import Delivered, EventFilter, Subscription, Trigger
 
 METADATA = MetaData()
@@ -100,7 +99,7 @@ class Followed:
 class NotificationUnit:
     """One unit of work."""
 
-    def __init__(self, connection: AsyncConnection, outbox: Outbox) -> None:
+    def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection, self._outbox = connection, outbox
 
     async def emit(self, *events: Event) -> None:

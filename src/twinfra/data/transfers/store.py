@@ -29,10 +29,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from twinfra.core.bus import Event, Outbox, outbox_table
-from twinfra.core.database import Database, UTCDateTime
+from twinfra.core.database import Connection, Database, UTCDateTime
 from twinfra.core.workflow import workflow_table
 from twinfra.data.transfers.model.records import Attempt, Job, Owner, TransferFile
 from twinfra.data.transfers.model.states import FileState, JobState
@@ -120,7 +119,7 @@ class TransferUnit:
         connection: for the engine of durable work, which writes into the same transaction.
     """
 
-    def __init__(self, connection: AsyncConnection, outbox: Outbox) -> None:
+    def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self.connection = connection
         self._outbox = outbox
 

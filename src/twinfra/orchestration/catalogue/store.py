@@ -19,9 +19,8 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from twinfra.core.database import Database, UTCDateTime
+from twinfra.core.database import Connection, Database, UTCDateTime
 from twinfra.orchestration.catalogue.model import (
     Change,
     ChangeKind,
@@ -61,7 +60,7 @@ CHANGES = Table(
 class SqlProviderUnit:
     """A unit of work on one connection."""
 
-    def __init__(self, database: Database, connection: AsyncConnection, lines: int) -> None:
+    def __init__(self, database: Database, connection: Connection, lines: int) -> None:
         self._database, self._connection, self._lines = database, connection, lines
 
     async def find(self, name: str) -> Registration | None:

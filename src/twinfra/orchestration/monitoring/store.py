@@ -5,10 +5,9 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from sqlalchemy import Boolean, Column, Float, Index, MetaData, String, Table, delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from twinfra.core.bus import Event, Outbox, outbox_table
-from twinfra.core.database import Database, UTCDateTime
+from twinfra.core.database import Connection, Database, UTCDateTime
 from twinfra.orchestration.monitoring.model import JobOutcome, SiteStatus
 
 METADATA = MetaData()
@@ -38,7 +37,7 @@ MOST_OUTCOMES = 1000
 class SqlStatusUnit:
     """A unit of work on one connection."""
 
-    def __init__(self, database: Database, connection: AsyncConnection, outbox: Outbox) -> None:
+    def __init__(self, database: Database, connection: Connection, outbox: Outbox) -> None:
         self._database, self._connection, self._outbox = database, connection, outbox
 
     async def put(self, status: SiteStatus) -> None:

@@ -10,7 +10,8 @@ from twinfra.compute.interlink.model.create import RetrievedPodData
 from twinfra.compute.interlink.model.status import PodPhase
 from twinfra.compute.interlink.plugin import reports
 from twinfra.compute.interlink.plugin.journal import Journal
-from twinfra.compute.interlink.plugin.lifecycle import KIND, Lifecycle, SiteKit
+from twinfra.compute.interlink.plugin.kit import SiteKit
+from twinfra.compute.interlink.plugin.lifecycle import KIND, Lifecycle
 from twinfra.compute.interlink.plugin.model import KeptPod, Owner
 from twinfra.compute.interlink.plugin.ports import Staged
 from twinfra.compute.interlink.plugin.store import MIGRATIONS, OUTBOX, PodStore

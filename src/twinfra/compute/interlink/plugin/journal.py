@@ -6,12 +6,11 @@ A change, its place among the events and its message for the bus are one transac
 import asyncio
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from twinfra.compute.interlink.model.status import PodReport
 from twinfra.compute.interlink.plugin.model import KeptPod
 from twinfra.compute.interlink.plugin.store import PodStore
 from twinfra.core.bus import Event, Outbox
+from twinfra.core.database import Connection
 from twinfra.core.workflow import Leg
 
 JOB_STATE = "org.twinfra.job.state"
@@ -31,7 +30,7 @@ class Journal:
         self._news = asyncio.Condition()
         self.usage_news = asyncio.Event()
 
-    async def add(self, connection: AsyncConnection, pod: KeptPod) -> bool:
+    async def add(self, connection: Connection, pod: KeptPod) -> bool:
         """Keep a new pod and tell that it waits, within the caller's unit of work.
 
         False where its UID is taken.
@@ -45,7 +44,7 @@ class Journal:
     def tell(self, leg: Leg, pod: KeptPod, report: PodReport) -> None:
         """Have it written down, with the outcome of the work, that `pod` is as `report` says."""
 
-        async def write(connection: AsyncConnection) -> None:
+        async def write(connection: Connection) -> None:
             await self.store.note(connection, pod, report)
             if _coarse(pod.report) != _coarse(report):
                 await self._outbox.add(connection, self._event(pod, report))

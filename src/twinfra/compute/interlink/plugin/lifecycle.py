@@ -8,28 +8,23 @@ reported as over only after its outputs are registered.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import cast
 
 from twinfra.compute.containers.errors import ErrImagePull, ImagePullBackOff
 from twinfra.compute.containers.images.model import UnpackedImage
 from twinfra.compute.containers.keeper.model import CONTAINER_CREATING, KEEPER_LOST, PodStats
-from twinfra.compute.interlink.model.create import RetrievedPodData
 from twinfra.compute.interlink.model.status import PodPhase, PodReport
 from twinfra.compute.interlink.plugin import reports
 from twinfra.compute.interlink.plugin.journal import Journal
-from twinfra.compute.interlink.plugin.model import KeptPod, claims_folder
-from twinfra.compute.interlink.plugin.ports import Images, Inputs, Outputs, UsageBook
-from twinfra.compute.interlink.pods.places import Places, clear, lay
-from twinfra.compute.interlink.pods.plan import Ground, job_of
-from twinfra.compute.interlink.pods.read import Defaults, read_pod
+from twinfra.compute.interlink.plugin.kit import SiteKit
+from twinfra.compute.interlink.plugin.model import KeptPod
+from twinfra.compute.interlink.pods.places import clear, lay
+from twinfra.compute.interlink.pods.plan import job_of
 from twinfra.compute.interlink.pods.request import ContainerRequest, PodRequest
-from twinfra.compute.interlink.pods.rules import Rules
-from twinfra.compute.interlink.settings import PluginSettings
 from twinfra.compute.sites.model import JobState, JobStatus, job_name
-from twinfra.compute.sites.ports import CHANGES, STATS, Site, StatsSite
+from twinfra.compute.sites.ports import CHANGES, STATS, StatsSite
 from twinfra.core.errors import (
     InsufficientCapacity,
     InternalError,
@@ -41,7 +36,7 @@ from twinfra.core.errors import (
     shorten,
 )
 from twinfra.core.telemetry import get_logger
-from twinfra.core.time import Clock, parse_rfc3339, rfc3339
+from twinfra.core.time import parse_rfc3339, rfc3339
 from twinfra.core.workflow import Done, Goto, Next, Outcome, Run, Step, Wait, Workflow
 
 log = get_logger(__name__)
@@ -53,50 +48,6 @@ PAUSE_MOST_S = 30.0
 LAST_LINES_S = 0.5
 """Who follows the log of a pod that is deleted reads its last lines meanwhile."""
 CRASHES_MOST = 5
-
-
-@dataclass(frozen=True)
-class SiteKit:
-    """What a pod's life happens on.
-
-    Attributes:
-        name: of the site.
-        site: its back end.
-        ground: how its containers are run.
-        images: its images.
-        inputs: bring data in.
-        outputs: bring data out.
-        usage: makes usage records.
-        jobs: the folder of all pods' folders.
-        settings: of the plug-in.
-        clock: tells the moment.
-        rules: what pods may have of the site's own.
-    """
-
-    name: str
-    site: Site
-    ground: Ground
-    images: Images
-    inputs: Inputs
-    outputs: Outputs
-    usage: UsageBook
-    jobs: Path
-    settings: PluginSettings
-    clock: Clock
-    rules: Rules = field(default_factory=Rules)
-
-    def request(self, pod: KeptPod) -> PodRequest:
-        """Return what a pod asks for, read again from what came."""
-        return self.read(RetrievedPodData.from_wire(pod.body))
-
-    def read(self, data: RetrievedPodData) -> PodRequest:
-        """Return what a pod asks for; raises as `read_pod`."""
-        defaults = Defaults(self.settings.default_cpus, self.settings.default_memory_bytes)
-        return read_pod(data, defaults, self.rules)
-
-    def places(self, pod: KeptPod) -> Places:
-        """Return the folders of a pod's present attempt."""
-        return Places(self.jobs / pod.uid, pod.attempt, claims_folder(pod))
 
 
 class Lifecycle:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any, cast
 
 from twinfra.compute.interlink.plugin.journal import Journal
-from twinfra.compute.interlink.plugin.lifecycle import KIND, Lifecycle, SiteKit
+from twinfra.compute.interlink.plugin.kit import SiteKit
+from twinfra.compute.interlink.plugin.lifecycle import KIND, Lifecycle
 from twinfra.compute.interlink.plugin.model import KeptPod
 from twinfra.compute.sites.ports import CHANGES, ChangeSite
 from twinfra.core.bus import Bus, Event

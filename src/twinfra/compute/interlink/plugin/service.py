@@ -30,7 +30,8 @@ from twinfra.compute.interlink.model.pod import PodRef
 from twinfra.compute.interlink.model.status import PodReport
 from twinfra.compute.interlink.plugin import reports
 from twinfra.compute.interlink.plugin.journal import Journal
-from twinfra.compute.interlink.plugin.lifecycle import KIND, SiteKit
+from twinfra.compute.interlink.plugin.kit import SiteKit
+from twinfra.compute.interlink.plugin.lifecycle import KIND
 from twinfra.compute.interlink.plugin.model import KeptPod, Mapped, Owner
 from twinfra.compute.interlink.plugin.ports import DataDoor
 from twinfra.compute.interlink.pods.places import renew as renew_files

@@ -22,12 +22,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from twinfra.compute.interlink.model.status import PodReport
 from twinfra.compute.interlink.plugin.model import KeptEvent, KeptPod, Owner
 from twinfra.core.bus import outbox_table
-from twinfra.core.database import Database, UTCDateTime
+from twinfra.core.database import Connection, Database, UTCDateTime
 from twinfra.core.workflow import WorkState, workflow_table
 
 MIGRATIONS = "twinfra.compute.interlink.plugin.migrations"
@@ -84,6 +83,10 @@ PLACED = (
     update(PODS).where(PODS.c.work == bindparam("of_work")).values(native_id=bindparam("placed"))
 )
 EVENT = insert(EVENTS)
+REPORTS = select(PODS.c.owner, PODS.c.report).where(
+    PODS.c.uid.in_(bindparam("some", expanding=True))
+)
+WORKS_OF = select(PODS.c.work).where(PODS.c.native_id.in_(bindparam("some", expanding=True)))
 EVENTS_AFTER = (
     select(EVENTS)
     .where(EVENTS.c.id > bindparam("after"))
@@ -97,28 +100,26 @@ class PodStore:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._new_pod = database.insert(PODS).on_conflict_do_nothing()
+        self._new_usage = database.insert(USAGE).on_conflict_do_nothing()
 
-    async def add(self, connection: AsyncConnection, pod: KeptPod) -> bool:
+    async def add(self, connection: Connection, pod: KeptPod) -> bool:
         """Keep a new pod; false where its UID is taken."""
-        added = await connection.execute(
-            self.database.insert(PODS)
-            .on_conflict_do_nothing()
-            .values(
-                uid=pod.uid,
-                work=pod.work,
-                phase=pod.report.phase.value,
-                report=pod.report.to_event(),
-                owner=asdict(pod.owner),
-                body=pod.body,
-                delegation=pod.delegation,
-                deployment=pod.deployment,
-                node=pod.node,
-                native_id=pod.native_id,
-                deleting=pod.deleting,
-                created_at=pod.created_at,
-            )
-        )
-        return bool(added.rowcount)
+        row = {
+            "uid": pod.uid,
+            "work": pod.work,
+            "phase": pod.report.phase.value,
+            "report": pod.report.to_event(),
+            "owner": asdict(pod.owner),
+            "body": pod.body,
+            "delegation": pod.delegation,
+            "deployment": pod.deployment,
+            "node": pod.node,
+            "native_id": pod.native_id,
+            "deleting": pod.deleting,
+            "created_at": pod.created_at,
+        }
+        return bool((await connection.execute(self._new_pod, row)).rowcount)
 
     async def get(self, uid: str) -> KeptPod | None:
         """Return the pod with this UID, or none."""
@@ -133,12 +134,10 @@ class PodStore:
         found: list[tuple[Owner, PodReport]] = []
         async with self.database.read() as connection:
             for start in range(0, len(uids), 500):
-                query = select(PODS.c.owner, PODS.c.report).where(
-                    PODS.c.uid.in_(uids[start : start + 500])
-                )
+                some = {"some": uids[start : start + 500]}
                 found += [
                     (Owner(**row.owner), PodReport.from_event(row.report))
-                    for row in await connection.execute(query)
+                    for row in await connection.execute(REPORTS, some)
                 ]
         return found
 
@@ -161,27 +160,23 @@ class PodStore:
         found: list[str] = []
         async with self.database.read() as connection:
             for start in range(0, len(native_ids), 500):
-                some = PODS.c.native_id.in_(native_ids[start : start + 500])
-                found += (await connection.execute(select(PODS.c.work).where(some))).scalars()
+                some = {"some": native_ids[start : start + 500]}
+                found += (await connection.execute(WORKS_OF, some)).scalars()
         return found
 
-    async def note(self, connection: AsyncConnection, pod: KeptPod, report: PodReport) -> None:
+    async def note(self, connection: Connection, pod: KeptPod, report: PodReport) -> None:
         """Write down how a pod is now, and the change that readers will be told."""
         body = report.to_event()
         told = {"of_work": pod.work, "told": body, "in_phase": report.phase.value}
         await connection.execute(NOTE, told)
         await self.note_change(connection, pod, report)
 
-    async def note_change(
-        self, connection: AsyncConnection, pod: KeptPod, report: PodReport
-    ) -> None:
+    async def note_change(self, connection: Connection, pod: KeptPod, report: PodReport) -> None:
         """Write down the change alone: the pod was just kept as it is."""
         body = report.to_event()
         await connection.execute(EVENT, {"uid": pod.uid, "owner": asdict(pod.owner), "body": body})
 
-    async def put_native_id(
-        self, connection: AsyncConnection, pod: KeptPod, native_id: str
-    ) -> None:
+    async def put_native_id(self, connection: Connection, pod: KeptPod, native_id: str) -> None:
         """Write down the native id of the present attempt."""
         await connection.execute(PLACED, {"of_work": pod.work, "placed": native_id})
 
@@ -190,11 +185,11 @@ class PodStore:
         async with self.database.begin() as connection:
             await connection.execute(update(PODS).where(PODS.c.work == pod.work).values(body=body))
 
-    async def mark_deleting(self, connection: AsyncConnection, pod: KeptPod) -> None:
+    async def mark_deleting(self, connection: Connection, pod: KeptPod) -> None:
         """Write down that a pod's end was asked for."""
         await connection.execute(update(PODS).where(PODS.c.work == pod.work).values(deleting=True))
 
-    async def forget(self, connection: AsyncConnection, pod: KeptPod) -> None:
+    async def forget(self, connection: Connection, pod: KeptPod) -> None:
         """Drop a pod; its changes can still be read."""
         await connection.execute(delete(PODS).where(PODS.c.work == pod.work))
 
@@ -222,11 +217,10 @@ class PodStore:
             )
 
     async def add_usage(
-        self, connection: AsyncConnection, record_id: str, record: dict[str, Any]
+        self, connection: Connection, record_id: str, record: dict[str, Any]
     ) -> None:
         """Keep a usage record until accounting has it; the same id is kept once."""
-        new = self.database.insert(USAGE).values(id=record_id, record=record)
-        await connection.execute(new.on_conflict_do_nothing())
+        await connection.execute(self._new_usage, {"id": record_id, "record": record})
 
     async def usage(self, limit: int = 100) -> list[tuple[str, dict[str, Any]]]:
         """Return usage records that accounting does not have yet."""

@@ -16,7 +16,8 @@ from twinfra.compute.interlink.data.outputs import OutputPublisher
 from twinfra.compute.interlink.local_door import trusting
 from twinfra.compute.interlink.plugin.api import PluginApi
 from twinfra.compute.interlink.plugin.journal import Journal
-from twinfra.compute.interlink.plugin.lifecycle import Lifecycle, SiteKit
+from twinfra.compute.interlink.plugin.kit import SiteKit
+from twinfra.compute.interlink.plugin.lifecycle import Lifecycle
 from twinfra.compute.interlink.plugin.loops import PluginLoops
 from twinfra.compute.interlink.plugin.ports import Images
 from twinfra.compute.interlink.plugin.service import PluginService, Policy

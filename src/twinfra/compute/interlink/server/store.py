@@ -37,6 +37,14 @@ STATUSES = Table(
     Index("statuses_updated_at", "updated_at"),
 )
 
+# Built once: they are asked for each pod, and again and again.
+OF_UIDS = select(STATUSES).where(STATUSES.c.uid.in_(bindparam("some", expanding=True)))
+SEEN = (
+    update(STATUSES)
+    .where(STATUSES.c.uid == bindparam("of_uid"))
+    .values(status=bindparam("seen"), updated_at=bindparam("now"))
+)
+
 
 @dataclass(frozen=True)
 class CachedStatus:
@@ -54,6 +62,7 @@ class StatusCache:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._new = database.insert(STATUSES).on_conflict_do_nothing()
 
     async def add(self, entry: CachedStatus, now: datetime) -> None:
         """Note a new pod; one that is there stays as it is."""
@@ -66,30 +75,23 @@ class StatusCache:
             "updated_at": now,
         }
         async with self.database.begin() as connection:
-            await connection.execute(
-                self.database.insert(STATUSES).on_conflict_do_nothing().values(values)
-            )
+            await connection.execute(self._new, values)
 
     async def put(self, statuses: Mapping[str, Json], now: datetime) -> None:
         """Note what was just seen of pods that are known."""
         if not statuses:
             return
-        change = (
-            update(STATUSES)
-            .where(STATUSES.c.uid == bindparam("of_uid"))
-            .values(status=bindparam("seen"), updated_at=now)
-        )
-        rows = [{"of_uid": uid, "seen": status} for uid, status in statuses.items()]
+        rows = [{"of_uid": uid, "seen": seen, "now": now} for uid, seen in statuses.items()]
         async with self.database.begin() as connection:
-            await connection.execute(change, rows)
+            await connection.execute(SEEN, rows)
 
     async def get(self, uids: Sequence[str]) -> dict[str, CachedStatus]:
         """Return what is cached of these pods."""
         found: dict[str, CachedStatus] = {}
         async with self.database.read() as connection:
             for start in range(0, len(uids), 500):
-                query = select(STATUSES).where(STATUSES.c.uid.in_(uids[start : start + 500]))
-                found |= {row.uid: _entry(row) for row in await connection.execute(query)}
+                some = {"some": uids[start : start + 500]}
+                found |= {row.uid: _entry(row) for row in await connection.execute(OF_UIDS, some)}
         return found
 
     async def all(self) -> list[CachedStatus]:

@@ -6,10 +6,9 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.data.datasets.model import Did, DidType, FileSpec, NewCollection
 from twinfra.data.datasets.ports.catalogue import AccountStore, DidStore, MetaStore, ScopeStore
 from twinfra.data.datasets.ports.rows import Account, DidRow
@@ -21,7 +20,7 @@ from twinfra.data.datasets.store.tables import accounts, did_inputs, dids, ident
 class SqlAccounts(AccountStore):
     """Accounts in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override
@@ -64,7 +63,7 @@ class SqlAccounts(AccountStore):
 class SqlScopes(ScopeStore):
     """Scopes in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override
@@ -89,7 +88,7 @@ class SqlScopes(ScopeStore):
 class SqlDids(DidStore):
     """Data identifiers in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override
@@ -184,7 +183,7 @@ class SqlDids(DidStore):
 class SqlMeta(MetaStore):
     """Metadata in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override

@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.data.datasets.ports.catalogue import ContentStore, TreeStore
 from twinfra.data.datasets.ports.rows import DidRow
 from twinfra.data.datasets.store.rows import (
@@ -25,7 +24,7 @@ from twinfra.data.datasets.store.tables import contents, dids
 class SqlContents(ContentStore):
     """One level of content in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override
@@ -89,7 +88,7 @@ class SqlContents(ContentStore):
 class SqlTrees(TreeStore):
     """All levels of content in SQL."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @override

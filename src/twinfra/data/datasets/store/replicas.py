@@ -5,11 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, case, delete, func, select, true, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import ColumnElement
 from typing_extensions import override
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.data.datasets.model import ReplicaState
 from twinfra.data.datasets.ports.rows import Owner, ReplicaRow, ReplicaSummary
 from twinfra.data.datasets.ports.storage import ReplicaCareStore, ReplicaStore
@@ -35,7 +34,7 @@ AVAILABLE = ReplicaState.AVAILABLE.value
 class SqlReplicas(ReplicaStore):
     """Replicas in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override
@@ -147,7 +146,7 @@ class SqlReplicas(ReplicaStore):
 class SqlReplicaCare(ReplicaCareStore):
     """What spoke against replicas, in SQL."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @override

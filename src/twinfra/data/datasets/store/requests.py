@@ -5,11 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, delete, exists, func, literal, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import ColumnElement
 from typing_extensions import override
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.data.datasets.model import LockState, ReplicaState, RequestState
 from twinfra.data.datasets.ports.keeping import RequestCareStore, RequestStore
 from twinfra.data.datasets.ports.rows import RequestRow, SourceRow
@@ -38,7 +37,7 @@ WAITING = (QUEUED, RequestState.NO_SOURCES.value, RequestState.FAILED.value)
 class SqlRequests(RequestStore):
     """Requests in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override
@@ -192,7 +191,7 @@ class SqlRequests(RequestStore):
 class SqlRequestCare(RequestCareStore):
     """What happens to requests from outside, in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override

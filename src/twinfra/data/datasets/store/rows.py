@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Column, Select, cast, func, literal, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import CTE, ColumnElement
 
+from twinfra.core.database import Connection
 from twinfra.data.datasets.model import Did, DidType, Grouping, ReplicaState, RuleState
 from twinfra.data.datasets.ports.rows import DidRow, RuleRow
 from twinfra.data.datasets.store.tables import contents, dids, rules
@@ -169,7 +169,7 @@ def is_state(column: ColumnElement[str], state: ReplicaState) -> ColumnElement[b
     return column == state.value
 
 
-async def was_inserted(connection: AsyncConnection, insert: Any, key: Column[Any]) -> bool:
+async def was_inserted(connection: Connection, insert: Any, key: Column[Any]) -> bool:
     """Run an insert that does nothing on a conflict; false: there was one."""
     return (await connection.execute(insert.returning(key))).first() is not None
 

@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.data.datasets.model import ReplicaState
 from twinfra.data.datasets.model.rses import Protocol, Rse
 from twinfra.data.datasets.ports.storage import RseFactStore, RseStore
@@ -37,7 +36,7 @@ FLAGS = (
 class SqlRses(RseStore):
     """Storages in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override
@@ -147,7 +146,7 @@ class SqlRses(RseStore):
 class SqlRseFacts(RseFactStore):
     """Distances, limits and usage in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override

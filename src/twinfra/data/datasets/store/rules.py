@@ -18,11 +18,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import CTE, ColumnElement
 from typing_extensions import override
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.data.datasets.model import Did, DidType, Grouping, LockState, ReplicaState
 from twinfra.data.datasets.model.placement import Presence
 from twinfra.data.datasets.ports.keeping import LockStore, PlacementStore, RuleStore
@@ -53,7 +52,7 @@ COLUMNS = {column.name: column for column in rules.columns} | {
 class SqlRules(RuleStore):
     """Rules in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override
@@ -98,7 +97,7 @@ class SqlRules(RuleStore):
 class SqlPlacements(PlacementStore):
     """Rules into locks, in SQL: files are staged, clusters chosen, locks made in one statement."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @override
@@ -217,7 +216,7 @@ class SqlPlacements(PlacementStore):
 class SqlLocks(LockStore):
     """Locks in SQL."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @override

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
+from twinfra.core.database import Connection
 from twinfra.data.datasets.model import RequestState
 from twinfra.data.datasets.ports.keeping import TransferStore
 from twinfra.data.datasets.ports.rows import RequestRow, TransferRow
@@ -18,7 +18,7 @@ from twinfra.data.datasets.store.tables import dids, requests, transfers
 class SqlTransfers(TransferStore):
     """Submissions in SQL."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @override

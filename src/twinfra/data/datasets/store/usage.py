@@ -5,10 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.data.datasets.model import ReplicaState
 from twinfra.data.datasets.ports.rows import Owner, UsagePeriod
 from twinfra.data.datasets.ports.usage import UsageStore
@@ -21,7 +20,7 @@ OWNER = ("rse_id", "account", "group_name", "deployment")
 class SqlUsage(UsageStore):
     """Storage usage in SQL."""
 
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+    def __init__(self, database: Database, connection: Connection) -> None:
         self._database, self._connection = database, connection
 
     @override

@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
 from twinfra.core.bus import HUB, Event, Outbox
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.core.time import Clock
 from twinfra.core.workflow import Engine
 from twinfra.data.datasets.ports import Tx
@@ -25,7 +24,7 @@ from twinfra.data.datasets.store.usage import SqlUsage
 class SqlTx(Tx):
     """All stores on one connection."""
 
-    def __init__(self, work: "SqlWork", connection: AsyncConnection) -> None:
+    def __init__(self, work: "SqlWork", connection: Connection) -> None:
         self._work, self._connection = work, connection
         self._events: list[Event] = []
         database = work.database

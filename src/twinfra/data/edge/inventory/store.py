@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, case, delete, func, insert, literal, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.data.edge.inventory.changes import (
     Change,
     FilePut,
@@ -116,7 +115,7 @@ class InventoryStore:
             return newest
 
     async def _put(
-        self, connection: AsyncConnection, group: Sequence[FilePut | FolderMade], at: datetime
+        self, connection: Connection, group: Sequence[FilePut | FolderMade], at: datetime
     ) -> None:
         if not group:
             return
@@ -216,7 +215,7 @@ def _row(known: Known) -> Row:
     }
 
 
-async def _look_up(connection: AsyncConnection, paths: Iterable[str]) -> dict[str, Known]:
+async def _look_up(connection: Connection, paths: Iterable[str]) -> dict[str, Known]:
     wanted, found = list(paths), {}
     for start in range(0, len(wanted), LOOKUP_CHUNK):
         chunk = wanted[start : start + LOOKUP_CHUNK]
@@ -233,13 +232,13 @@ def _at_or_below(path: str) -> Any:
     )
 
 
-async def _remove(connection: AsyncConnection, path: str, at: datetime, cookie: str | None) -> None:
+async def _remove(connection: Connection, path: str, at: datetime, cookie: str | None) -> None:
     """Forget `path` and what is below it; children are told before their directory."""
     await _tell(connection, "deleted", path, at, cookie, down=True)
     await connection.execute(delete(entries).where(_at_or_below(path)))
 
 
-async def _move(connection: AsyncConnection, move: Moved, at: datetime) -> None:
+async def _move(connection: Connection, move: Moved, at: datetime) -> None:
     """Rename rows; each is told as deleted here and created, or modified, there."""
     both = await _look_up(connection, {move.source, move.target})
     moved, there = both.get(move.source), both.get(move.target)
@@ -268,7 +267,7 @@ async def _move(connection: AsyncConnection, move: Moved, at: datetime) -> None:
 
 
 async def _tell(
-    connection: AsyncConnection,
+    connection: Connection,
     change: str,
     path: str,
     at: datetime,
@@ -294,7 +293,7 @@ async def _tell(
     await connection.execute(insert(outbox).from_select(columns, source))
 
 
-async def _last_sequence(connection: AsyncConnection) -> int:
+async def _last_sequence(connection: Connection) -> int:
     """Return the last id that SQLite gave, when no row is left to ask."""
     found = await connection.exec_driver_sql(
         "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'"

@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from twinfra.core.bus import Event
-from twinfra.core.database import Database
+from twinfra.core.database import Connection, Database
 from twinfra.orchestration.deployments.store import tables
 from twinfra.orchestration.deployments.store.rows import TABLES, row_of
 from twinfra.orchestration.deployments.store.view import View
@@ -23,12 +22,12 @@ class Work(Protocol):
         ...
 
     async def start(
-        self, connection: AsyncConnection, kind: str, key: str, data: dict[str, Any]
+        self, connection: Connection, kind: str, key: str, data: dict[str, Any]
     ) -> None:
         """Accept work with the unit of work; the same kind and key is accepted once."""
         ...
 
-    async def wake_in(self, connection: AsyncConnection, kind: str, key: str) -> None:
+    async def wake_in(self, connection: Connection, kind: str, key: str) -> None:
         """Let waiting work look again once the unit of work stands."""
         ...
 
@@ -36,7 +35,7 @@ class Work(Protocol):
 class Post(Protocol):
     """The outbox as a unit of work needs it."""
 
-    async def add(self, connection: AsyncConnection, *events: Event) -> None:
+    async def add(self, connection: Connection, *events: Event) -> None:
         """Note events that become true with the unit of work."""
         ...
 
@@ -50,9 +49,7 @@ class Unit(View):
 
     lock = True
 
-    def __init__(
-        self, connection: AsyncConnection, database: Database, work: Work, post: Post
-    ) -> None:
+    def __init__(self, connection: Connection, database: Database, work: Work, post: Post) -> None:
         super().__init__(connection)
         self._database, self._work, self._post = database, work, post
         self.noted: set[str] = set()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, Table, and_, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from twinfra.core.database import Connection
 from twinfra.orchestration.deployments.model.records import (
     Attempt,
     Deployment,
@@ -51,7 +51,7 @@ class View:
 
     lock = False
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     async def deployment(self, deployment_id: str) -> Deployment | None:
