@@ -147,7 +147,7 @@ class PersonTokens:
             if (token := self._usable(login, key)) is not None:
                 return token
             if login.get("issuer") != self._client.issuer:
-                raise TokenRefused("missing", "nobody is signed in")
+                raise TokenRefused("missing", "nobody is signed in: twinfra login does it")
             answer = await self._client.refresh(login["refresh_token"], audience, self._scope)
             good_for = timedelta(seconds=float(answer["expires_in"]) * USABLE_SHARE)
             kept = {

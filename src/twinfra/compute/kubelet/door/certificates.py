@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from twinfra.compute.kubelet.kube.client import KubeClient
 from twinfra.compute.kubelet.kube.model import Meta
 from twinfra.compute.kubelet.kube.resources import CONFIG_MAPS, SIGNING_REQUESTS
-from twinfra.core.errors import InvalidRequest, NotFound
+from twinfra.core.errors import InvalidRequest, NotFound, TwinfraError
 from twinfra.core.telemetry import get_logger
 from twinfra.core.tls import ServerTls
 
@@ -129,7 +129,7 @@ def own_certificate(folder: Path, authority: ServerTls, node: str, names: Sequen
         )
         .sign(ca_key, hashes.SHA256())
     )
-    return _write(folder, node, made.public_bytes(PEM) + ca.public_bytes(PEM), key)
+    return _write(folder, f"kubelet-{node}", made.public_bytes(PEM) + ca.public_bytes(PEM), key)
 
 
 class _RequestStatus(msgspec.Struct):
@@ -143,12 +143,20 @@ class _Request(msgspec.Struct):
 
 
 async def signed_certificate(
-    client: KubeClient, folder: Path, node: str, names: Sequence[str]
+    client: KubeClient, folder: Path, stem: str, node: str, names: Sequence[str]
 ) -> Shown:
     """Return a certificate that the cluster signs; waits until somebody approves it.
 
+    Args:
+        client: of the cluster.
+        folder: to keep it in.
+        stem: of its files; another cluster's or node's has another.
+        node: name of the node.
+        names: names and addresses that callers use.
+
     Raises:
         InvalidRequest: it was denied, or the signer failed.
+        NotFound: the cluster dropped the request.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     wanted = (
@@ -175,8 +183,33 @@ async def signed_certificate(
             if told.get("type") in {"Denied", "Failed"}:
                 raise InvalidRequest(f"the request {name} was {told['type'].lower()}")
         await asyncio.sleep(ASK_AGAIN_S)
-        made = await client.get(SIGNING_REQUESTS, name, kind=_Request)
-    return _write(folder, node, base64.b64decode(made.status.certificate), key)
+        try:
+            made = await client.get(SIGNING_REQUESTS, name, kind=_Request)
+        except TwinfraError as error:
+            if not error.retryable:
+                raise
+            log.info("serving_certificate_waits", node=node, request=name, why=error.detail)
+    return _write(folder, stem, base64.b64decode(made.status.certificate), key)
+
+
+def kept_certificate(folder: Path, stem: str, names: Sequence[str], now: datetime) -> Shown | None:
+    """Return the certificate that `signed_certificate` wrote, if it may still be shown.
+
+    Args:
+        folder: where it was kept.
+        stem: of its files.
+        names: names and addresses that callers use; it has to be for exactly these.
+        now: it must not be due for renewal.
+    """
+    kept = _shown(folder, stem)
+    try:
+        read = x509.load_pem_x509_certificate(kept.certfile.read_bytes())
+        key = serialization.load_pem_private_key(kept.keyfile.read_bytes(), None)
+        said = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return None
+    good = set(said) == set(_names(names)) and read.public_key() == key.public_key()
+    return kept if good and now < kept.renew_at else None
 
 
 def _subject(node: str) -> x509.Name:
@@ -198,9 +231,13 @@ def _names(names: Sequence[str]) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName(found)
 
 
-def _write(folder: Path, node: str, chain: bytes, key: ec.EllipticCurvePrivateKey) -> Shown:
+def _shown(folder: Path, stem: str) -> Shown:
+    return Shown(folder / f"{stem}.pem", folder / f"{stem}.key")
+
+
+def _write(folder: Path, stem: str, chain: bytes, key: ec.EllipticCurvePrivateKey) -> Shown:
     folder.mkdir(parents=True, exist_ok=True)
-    made = Shown(folder / f"kubelet-{node}.pem", folder / f"kubelet-{node}.key")
+    made = _shown(folder, stem)
     made.keyfile.touch(mode=0o600)
     made.keyfile.write_bytes(
         key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

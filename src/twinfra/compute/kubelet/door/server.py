@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +53,7 @@ class KubeletDoor:
         settings: bounds.
         host: to listen on; default: the settings', else this machine alone.
         port: to listen on; 0: any free one.
+        keep: runs while the door is open; keeps the certificate good.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class KubeletDoor:
         *,
         host: str = "",
         port: int | None = None,
+        keep: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._behind, self._tls, self._settings = behind, tls, settings
         self._host = host or settings.listen or LOOPBACK
@@ -72,6 +74,8 @@ class KubeletDoor:
         self._sessions = 0
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
+        self._keep = keep
+        self._keeping: list[asyncio.Task[None]] = []
 
     @property
     def port(self) -> int:
@@ -103,10 +107,13 @@ class KubeletDoor:
             ssl=self._tls,
             ssl_handshake_timeout=settings.handshake_s,
         )
+        if self._keep is not None:
+            self._keeping.append(asyncio.create_task(self._keep()))
         log.info("kubelet_door_open", node=self._behind.node, host=self._host, port=self.port)
 
     async def close(self) -> None:
         """Stop listening and end all sessions."""
+        await end(self._keeping)
         if self._server is not None:
             self._server.close()
         if self._runner is not None and self._runner.server is not None:

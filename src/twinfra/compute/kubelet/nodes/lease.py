@@ -38,6 +38,9 @@ class _Lease(msgspec.Struct):
     spec: _Spec = msgspec.field(default_factory=_Spec)
 
 
+HELD = "held by another"
+
+
 class NodeLease:
     """The lease of one node, as one replica sees it.
 
@@ -94,16 +97,18 @@ class NodeLease:
             log.info("node_lease_not_released", node=self._node, why=error.detail)
 
     async def _acquire(self) -> None:
-        said = False
+        said = ""
         while True:
             try:
                 if await self._try():
                     return
-                if not said:
+                if said != HELD:
                     log.info("node_lease_waited_for", node=self._node, identity=self._identity)
-                    said = True
+                    said = HELD
             except TwinfraError as error:
-                log.info("node_lease_waits", node=self._node, code=error.code, why=error.detail)
+                if said != error.code:
+                    log.info("node_lease_waits", node=self._node, code=error.code, why=error.detail)
+                    said = error.code
             await self._clock.sleep(min(2.0, self._duration_s / 8))
 
     async def _try(self) -> bool:

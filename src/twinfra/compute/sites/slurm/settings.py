@@ -30,8 +30,9 @@ class SlurmSettings(SettingsGroup):
     ``ssh`` is quoted for the shell at the other end. Default: the commands are on this machine."""
 
     environment: dict[str, str] = Field(default_factory=dict)
-    """Added to the environment of Slurm's commands here, such as ``SLURM_CONF``; they get nothing
-    else of ours but ``HOME`` and ``PATH``."""
+    """Added to the environment of Slurm's commands here, such as ``SLURM_CONF``; of ours they get
+    ``HOME`` alone. They are looked for in the system's folders and ``/opt/slurm/bin``; a ``PATH``
+    here names others."""
 
     python: Path = Path("/usr/bin/python3")
     """Interpreter of the keepers at the nodes, 3.9 or later."""

@@ -39,6 +39,7 @@ from twinfra.compute.sites.settings import ComputeSettings
 from twinfra.compute.sites.slurm import script, states
 from twinfra.compute.sites.slurm.commands import SlurmCommands
 from twinfra.compute.sites.slurm.machines import Machines
+from twinfra.compute.sites.slurm.nodes import Nodes
 from twinfra.compute.sites.slurm.relay import ByteStreams, Relays
 from twinfra.compute.sites.slurm.settings import SlurmSettings
 from twinfra.compute.sites.slurm.store import MIGRATIONS, SlurmJob, SlurmStore
@@ -84,6 +85,7 @@ class SlurmSite:
         self._keeper, self._history = keeper, timedelta(seconds=history_s)
         self._commands = SlurmCommands(settings)
         self._machines = Machines(self._commands, settings.partition)
+        self._nodes = Nodes(self._commands, settings.partition)
         self._relays = Relays(self._commands, settings.python)
         self._changes = Changes()
         self._watch = Watch(self._commands, self._store, settings, self._changes, clock)
@@ -179,13 +181,7 @@ class SlurmSite:
             await self._watch.cancel(live)
 
     async def ping(self) -> SiteFigures:  # noqa: D102 - see the port
-        words = ["sinfo", "--noheader", "--Node", "--Format", states.NODE_FORMAT]
-        if self._settings.partition:
-            words.append(f"--partition={self._settings.partition}")
-        try:
-            nodes = await self._commands.run(*words)
-        except SiteRejected as error:
-            raise Unavailable(f"Slurm does not tell its nodes: {error.detail}") from error
+        nodes = await self._nodes.read()
         waiting = await self._watch.read_waiting()
         gpu, now = self._settings.gpu_resource, self._clock.now()
         figures = states.read_nodes(nodes, waiting, now, gpu_resource=gpu)
