@@ -40,7 +40,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, event: Event) -> None:
         """Let an event move a bar or tell a job's state."""

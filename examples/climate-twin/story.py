@@ -1,7 +1,8 @@
 """The story of the twin, step by step, through the public APIs alone: post, watch, download."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from twinfra.core.bus import Event
 from twinfra.core.errors import NotFound
 from twinfra.data.datasets.client import Did, NewCollection, NewRule
 from twinfra.data.storage.client import storage_at
+from twinfra.orchestration.catalogue.client import Provider
 
 HERE = Path(__file__).parent
 DATA = Path(iris_sample_data.path)
@@ -22,6 +24,7 @@ SITES = ("cloud-a", "edge-c", "hpc-b")
 GROUP, INSTRUMENT, ARCHIVE = "climate", "edge-c", "site=cloud-a"
 SCENARIOS, ENSEMBLE, MODEL = (Did(GROUP, name) for name in ("scenarios", "ensemble", "model"))
 REQUESTS_PER_S = 50
+ALL_ISOLATED = "all sites isolate their jobs"
 Say = Callable[[str], None]
 
 
@@ -53,14 +56,8 @@ class Story:
             except NotFound:
                 await self.watch.until(is_up(site))
         listed = await self.session.catalogue.providers()
-        lacking = [each.name for each in listed if "isolated" not in each.provider.capabilities]
-        self.found["isolated"] = (
-            f"jobs at {', '.join(lacking)} are NOT isolated: user namespaces are denied here; "
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 allows them"
-            if lacking
-            else "all sites isolate their jobs"
-        )
-        self.say(self.found["isolated"])
+        self.found["not_isolated"] = not_isolated(each.provider for each in listed)
+        self.say(self.found["not_isolated"] or ALL_ISOLATED)
 
     async def ingest(self) -> None:
         """Register what lands at the instrument, by triggers, and put the scenarios there."""
@@ -137,7 +134,7 @@ class Story:
             for replica in await self.session.datasets.list_replicas([each.did]):
                 url = next(url for urls in replica.pfns.values() for url in urls)
                 await self._get(url, self.out / each.did.name / Path(replica.did.name).name)
-        self.say(f"{MODEL} kept at {ARCHIVE}, downloaded to {self.out}")
+        self.say(f"{MODEL} kept at {ARCHIVE}, downloaded to {os.path.relpath(self.out)}")
 
     async def account(self) -> None:
         """Collect the usage records and the lineage."""
@@ -187,6 +184,21 @@ class Story:
         if event.type != "org.twinfra.deployment.state" or event.data["uuid"] != self.deployment:
             return False
         return event.data["status"] in {"CREATE_COMPLETE", "CREATE_FAILED"}
+
+
+def not_isolated(providers: Iterable[Provider]) -> str:
+    """Return which sites do not isolate jobs, why, and what would help; empty: all do."""
+    lacking = [each for each in providers if "isolated" not in each.capabilities]
+    if not lacking:
+        return ""
+    lacking.sort(key=lambda each: (not each.containers.available, each.name))
+    bare = [each.name for each in lacking if each.containers.available]
+    none = [each.name for each in lacking if not each.containers.available]
+    said = [f"jobs at {', '.join(bare)} are NOT isolated"] if bare else []
+    said += [f"{', '.join(none)} takes no jobs"] if none else []
+    first = lacking[0].containers
+    fix = f"; what helps: {first.fix}" if first.fix else ""
+    return f"{', '.join(said)}: {first.why_not}{fix}"
 
 
 def is_up(site: str) -> Callable[[Event], bool]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,15 @@ class Told:
     home: Home
     out: Path
     text: str
+
+    @property
+    def running(self) -> "Federation":
+        """Its federation, which still runs."""
+        return Federation(self.home)
+
+    def found(self, pattern: str) -> str:
+        """Return what the first group of `pattern` matches in what the demo said."""
+        return re.search(pattern, self.text).group(1)
 
 
 def command(*words: str, home: Path, within_s: float = 300) -> str:

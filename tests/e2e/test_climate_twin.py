@@ -1,7 +1,6 @@
 """The climate twin, told by the demo: figures, records, lineage, and what is left behind."""
 
 import json
-import re
 import subprocess
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def test_the_closed_ensemble_made_a_new_model_version(told):
 
 @pytest.mark.story("a client at 50 requests/s through the switch sees no error")
 def test_no_request_failed_while_the_model_was_replaced(told):
-    answers = re.search(r"answers: (\{[^}]*\})", told.text).group(1)
+    answers = told.found(r"answers: (\{[^}]*\})")
     assert set(json.loads(answers.replace("'", '"').replace("200:", '"200":'))) == {"200"}
 
 

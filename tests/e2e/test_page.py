@@ -42,7 +42,8 @@ async def test_a_browser_signs_in_and_sees_deployment_and_live_events(told, comm
         await asyncio.to_thread(command, "login", "--as", "alice", home=told.home.root)
         await asyncio.to_thread(command, "cp", str(poem), target, home=told.home.root)
         await page.wait_for_selector("#events >> text=page/poem.txt", timeout=20_000)
-        await page.click("a[href^='/deployments/']")
+        uuid = told.found(r"deployment (\S+) accepted")
+        await page.click(f"a[href^='/deployments/{uuid}']")
         await page.wait_for_selector("text=Why this provider")
         assert await page.locator("text=train").count() > 0
         await browser.close()

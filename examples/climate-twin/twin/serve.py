@@ -2,10 +2,12 @@
 
 ``GET /healthz`` · ``GET /model`` · ``GET /predict?year=&scenario=[&lat=&lon=]`` ·
 ``POST /events`` takes a CloudEvent that tells of a new member and answers with a CloudEvent that
-holds the prediction, which the federation publishes. Knows no token and no address but its own.
+holds the prediction, which the federation publishes. Knows no token and no address but its own:
+the port that ``PORT`` names.
 """
 
 import json
+import os
 import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from climate import SCENARIOS, Emulator, read_member
 
-PORT = 8080
+PORT = int(os.environ.get("PORT", "8080"))  # noqa: TID251 - a container has no other settings
 SCENARIO = "A1B"
 BODY_LIMIT_BYTES = 64 * 1024
 

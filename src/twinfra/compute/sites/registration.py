@@ -31,7 +31,7 @@ class SiteFacts:
         name: of the site.
         compute: how much there is.
         provider: how it presents itself.
-        isolation: what the chosen container runtime can do; none where no runtime works.
+        isolation: what the chosen container runtime can do.
         edge_url: base URL of its storage edge.
         interlink_url: base URL of its interLink API.
     """
@@ -39,7 +39,7 @@ class SiteFacts:
     name: str
     compute: ComputeSettings
     provider: ProviderSettings
-    isolation: Isolation | None
+    isolation: Isolation
     edge_url: str
     interlink_url: str
 
@@ -51,7 +51,7 @@ class SiteFacts:
     @property
     def isolated(self) -> bool:
         """Whether its containers have namespaces of their own."""
-        return self.isolation is not None and self.isolation.isolated
+        return self.isolation.isolated
 
     def capabilities(self) -> tuple[str, ...]:
         """Return what it offers."""
@@ -59,10 +59,10 @@ class SiteFacts:
         outbound = way_out or self.compute.network == "host" or not self.isolated
         offers = {
             "isolated": self.isolated,
-            "services": self.provider.services and self.isolation is not None,
-            "outbound": outbound and self.isolation is not None,
+            "services": self.provider.services and self.isolation.available,
+            "outbound": outbound and self.isolation.available,
             "gpu": bool(self.compute.gpus),
-            "batch": self.compute.queue and self.isolation is not None,
+            "batch": self.compute.queue and self.isolation.available,
         }
         return tuple(sorted(name for name, there in offers.items() if there))
 
@@ -86,6 +86,11 @@ class SiteFacts:
                 "architecture": platform.machine(),
             },
             "capabilities": list(self.capabilities()),
+            "containers": {
+                "available": self.isolation.available,
+                "why_not": self.isolation.why_not,
+                "fix": self.isolation.fix,
+            },
             "policies": {"groups": list(self.provider.groups)},
             "link_bandwidth_bytes_per_s": dict(self.provider.link_bandwidth_bytes_per_s),
             "cost": {"cpu_hour": self.provider.cpu_hour_cost},
@@ -149,8 +154,13 @@ class Registration:
 
     def _say_why(self) -> None:
         isolation = self._facts.isolation
-        if isolation is None:
-            log.error("site_without_container_runtime", site=self._facts.name)
+        if not isolation.available:
+            log.error(
+                "site_without_container_runtime",
+                site=self._facts.name,
+                why_not=isolation.why_not,
+                fix=isolation.fix,
+            )
         elif not isolation.isolated:
             log.warning(
                 "site_not_isolated",

@@ -20,11 +20,12 @@ class NoRuntime:
     """Stands where no container runtime works: every pod is refused, with the reason."""
 
     why: str
+    fix: str = ""
     name: str = "none"
 
     def probe(self) -> Isolation:
         """Say that nothing works here."""
-        return Isolation(self.name, available=False, isolated=False, why_not=self.why)
+        return Isolation(self.name, False, False, self.why, self.fix)
 
     def launch(self, spec: ContainerSpec) -> Launch:
         """Refuse.
@@ -36,9 +37,7 @@ class NoRuntime:
         raise SiteRejected(f"this site cannot run containers: {self.why}")
 
 
-def choose_ground(
-    settings: ComputeSettings, jobs: Path | None = None
-) -> tuple[Ground, Isolation | None]:
+def choose_ground(settings: ComputeSettings, jobs: Path | None = None) -> tuple[Ground, Isolation]:
     """Return how containers are run here, and what that runtime can do; blocks while it tries.
 
     Args:
@@ -46,7 +45,7 @@ def choose_ground(
         jobs: the folder of its jobs, where containers' layers will be; none: there are no layers.
 
     Where it cannot isolate, the answer says why, with the one-line fix of the better runtime that
-    was passed over. None: no runtime works.
+    was passed over; the same where no runtime works.
     """
     here = settings.backend == "local"  # of other machines this one can prove nothing
     layers = jobs if settings.writable_root and here else None
@@ -58,7 +57,8 @@ def choose_ground(
     chosen, said = choose_runtime(known[settings.runtime])
     if chosen is None:
         why = "; ".join(f"{answer.runtime}: {answer.why_not}" for answer in said)
-        return _ground(NoRuntime(why), settings, isolated=False), None
+        none = NoRuntime(why, fix=said[0].fix)
+        return _ground(none, settings, isolated=False), none.probe()
     isolation = said[-1]
     if not isolation.isolated and len(said) > 1:
         isolation = replace(isolation, why_not=said[0].why_not, fix=said[0].fix)

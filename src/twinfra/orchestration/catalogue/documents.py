@@ -43,6 +43,7 @@ SiteName = Annotated[str, StringConstraints(pattern=NAME)]
 BaseUrl = Annotated[str, StringConstraints(max_length=500), AfterValidator(_base_url)]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Group = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._/-]{0,254})$")]
+Sentence = Annotated[str, StringConstraints(max_length=1000)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -77,6 +78,14 @@ class ResourcesBody(_Body):
     architecture: Word = "x86_64"
 
 
+class ContainersBody(_Body):
+    """Whether it can run containers; if not, or not isolated, why and what would help."""
+
+    available: bool = True
+    why_not: Sentence = ""
+    fix: Sentence = ""
+
+
 class PoliciesBody(_Body):
     """Whose work a provider takes; ``*`` is everybody's."""
 
@@ -105,6 +114,7 @@ class ProviderBody(_Body):
     location: LocationBody | None = None
     resources: ResourcesBody = ResourcesBody()
     capabilities: Annotated[list[Word], Field(max_length=MAX_MEMBERS)] = []
+    containers: ContainersBody = ContainersBody()
     policies: PoliciesBody = PoliciesBody()
     link_bandwidth_bytes_per_s: Annotated[
         dict[SiteName, Annotated[int, Field(gt=0)]], Field(max_length=MAX_MEMBERS)

@@ -91,6 +91,21 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Containers:
+    """Whether a provider can run containers.
+
+    Attributes:
+        available: it can; what it refuses for want of isolation is its own business.
+        why_not: why it cannot, or why not isolated, in one sentence.
+        fix: one command line for its administrator, if one is known.
+    """
+
+    available: bool = True
+    why_not: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """What a provider says of itself.
 
@@ -101,6 +116,7 @@ class Provider:
         edge_url: base URL of its storage edge.
         interlink_url: base URL of its interLink API.
         capabilities: what it offers, such as ``isolated services outbound gpu batch``.
+        containers: whether it can run any, and what stands in the way of isolation.
         link_bandwidth_bytes_per_s: by the other site's name.
         benchmark_hepscore23: of one core.
     """
@@ -113,6 +129,7 @@ class Provider:
     location: Location | None = None
     resources: Resources = Resources()
     capabilities: tuple[str, ...] = ()
+    containers: Containers = Containers()
     policies: Policies = Policies()
     link_bandwidth_bytes_per_s: Mapping[str, int] = field(default_factory=dict)
     cost: Cost = Cost()
@@ -134,6 +151,7 @@ class Provider:
         resources = document.get("resources") or {}
         policies = document.get("policies") or {}
         cost = document.get("cost") or {}
+        containers = document.get("containers") or {}
         return cls(
             name=document["name"],
             kind=document["kind"],
@@ -149,6 +167,11 @@ class Provider:
                 architecture=resources.get("architecture") or "x86_64",
             ),
             capabilities=tuple(document.get("capabilities", ())),
+            containers=Containers(
+                available=bool(containers.get("available", True)),
+                why_not=str(containers.get("why_not", "")),
+                fix=str(containers.get("fix", "")),
+            ),
             policies=Policies(
                 groups=tuple(policies.get("groups", (EVERYBODY,))),
                 shares=dict(policies.get("shares", {})),

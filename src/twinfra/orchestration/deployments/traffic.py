@@ -190,10 +190,11 @@ class ServiceTraffic:
         if attempt is None or run is None or deployment is None or run.intent is None:
             raise Unavailable("the service is gone", retry_after_s=AGAIN_S)
         intent = Intent.from_json(run.intent)
-        if intent.port is None or attempt.ended_at is not None:
+        port = intent.port_of(attempt.id)
+        if port is None or attempt.ended_at is not None:
             raise Unavailable("the service does not serve now", retry_after_s=AGAIN_S)
         handle = Handle.of(attempt.id, attempt.node, deployment.group)
-        return _Place(attempt.target, handle, intent.port, intent.readiness_path)
+        return _Place(attempt.target, handle, port, intent.readiness_path)
 
     @asynccontextmanager
     async def _view(self) -> AsyncIterator[View]:

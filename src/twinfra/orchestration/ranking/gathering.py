@@ -9,7 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from twinfra.core.errors import InvalidRequest, NotFound
 from twinfra.data.datasets.client import DatasetsClient, Did, DidType
-from twinfra.orchestration.catalogue.client import CatalogueClient, ListedProvider, ProviderState
+from twinfra.orchestration.catalogue.client import (
+    CatalogueClient,
+    ListedProvider,
+    Provider,
+    ProviderState,
+)
 from twinfra.orchestration.monitoring.client import MonitoringClient, SiteStatus
 from twinfra.orchestration.ranking.model import Facts, InputFacts, Request, SiteFacts
 
@@ -71,6 +76,7 @@ def site_facts(listed: ListedProvider, status: SiteStatus | None, request: Reque
         up=status.up if status is not None and looked_at else None,
         down_reason=status.reason if status else "",
         runs_jobs=provider.interlink_url is not None,
+        no_containers=_no_containers(provider),
         admits_group=provider.policies.admits(request.group),
         share=provider.policies.shares.get(request.group, 0.0),
         capabilities=provider.capabilities,
@@ -89,6 +95,12 @@ def site_facts(listed: ListedProvider, status: SiteStatus | None, request: Reque
         cpu_hour_cost=provider.cost.cpu_hour,
         bandwidth_bytes_per_s=dict(provider.link_bandwidth_bytes_per_s),
     )
+
+
+def _no_containers(provider: Provider) -> str:
+    if provider.containers.available:
+        return ""
+    return provider.containers.why_not or "it does not say why"
 
 
 def _inputs(

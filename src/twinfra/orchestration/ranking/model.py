@@ -46,6 +46,7 @@ class SiteFacts:
         up: as monitoring found it; ``None``: not looked at yet.
         down_reason: why it is not up.
         runs_jobs: it has an interLink API.
+        no_containers: why it can run no container; empty: it can.
         admits_group: its policy takes the request's group.
         share: part of it that is promised to the group, or the operators' preference, 0 to 1.
         cpu, memory_bytes, gpus: the whole site's.
@@ -63,6 +64,7 @@ class SiteFacts:
     up: bool | None = True
     down_reason: str = ""
     runs_jobs: bool = True
+    no_containers: str = ""
     admits_group: bool = True
     share: float = 0.0
     capabilities: tuple[str, ...] = ()
@@ -216,6 +218,8 @@ def _unwanted(request: Request, site: SiteFacts) -> tuple[Reason, str] | None:
 def _absent(_request: Request, site: SiteFacts) -> tuple[Reason, str] | None:
     if not site.runs_jobs:
         return Reason.NO_COMPUTE, "it has no interLink API and runs no jobs"
+    if site.no_containers:
+        return Reason.NO_COMPUTE, f"it runs no containers: {site.no_containers}"
     if site.stale:
         return Reason.STALE, "it has not said lately that it is there"
     if site.up is None:

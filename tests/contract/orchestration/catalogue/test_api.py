@@ -5,6 +5,7 @@ import pytest
 from twinfra.core.errors import InsufficientScope, InvalidRequest, NotFound
 from twinfra.orchestration.catalogue.client import CatalogueClient, VersionMismatch
 from twinfra.orchestration.catalogue.model import (
+    Containers,
     Cost,
     Gpu,
     Location,
@@ -25,6 +26,7 @@ HPC = Provider(
     location=Location("IT", 44.5, 11.3),
     resources=Resources(8, 16 << 30, (Gpu("A100", 2),), 8),
     capabilities=("batch", "gpu", "isolated"),
+    containers=Containers(True, "user namespaces are denied here", "sudo sysctl -w x=1"),
     policies=Policies(("climate",), {"climate": 0.5}),
     link_bandwidth_bytes_per_s={"edge-c": 4 << 20},
     cost=Cost(0.01),

@@ -1,14 +1,19 @@
 """A container writes where it likes: to a layer over its image, which stays as it is."""
 
 import os
+import subprocess
+import tempfile
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from twinfra.compute.containers.archive import keeper_python
 from twinfra.compute.containers.bubblewrap import BubblewrapRuntime
 from twinfra.compute.containers.keeper.model import SUCCEEDED
 from twinfra.compute.containers.keeper.places import remove
 from twinfra.compute.containers.model import Mount
+
+from .conftest import NOBODY
 
 WRITES = (
     "mkdir -p /opt/app /etc/app && echo new > /etc/app/f && echo x >> /etc/passwd && rm /bin/vi"
@@ -87,6 +92,29 @@ def test_what_a_container_left_is_removed_however_deep_and_closed_it_is(tmp_path
     remove(str(folder))
     assert list(tmp_path.iterdir()) == [kept]
     remove(str(folder))
+
+
+def test_an_ordinary_user_removes_what_the_kernel_left_closed(open_folder, keeper_archive):
+    """A layer's work folder holds one of mode 0, which may not even be moved."""
+    place = Path(tempfile.mkdtemp(dir=open_folder))
+    closed = place / "left" / "layer-work" / "work"
+    (closed / "deeper").mkdir(parents=True)
+    for path in (closed / "deeper", closed):
+        path.chmod(0)
+    os.chown(place, NOBODY, -1)
+    for path in (closed / "deeper", closed, *closed.parents[:2]):
+        os.chown(path, NOBODY, -1)
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from twinfra_keeper.places import remove; remove(sys.argv[2])"
+    )
+    user = ["setpriv", f"--reuid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
+    subprocess.run(
+        [*user, keeper_python(), "-I", "-S", "-B", "-c", program, keeper_archive, place / "left"],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert list(place.iterdir()) == []
 
 
 async def test_mount_points_that_the_image_lacks_are_made_in_the_layer(

@@ -9,9 +9,11 @@ from twinfra.compute.sites.registration import SiteFacts
 from twinfra.compute.sites.settings import ComputeSettings, ProviderSettings
 from twinfra.core.errors import SiteRejected
 from twinfra.orchestration.catalogue.client import Provider
+from twinfra.orchestration.catalogue.model import Containers
 
 ISOLATED = Isolation("bubblewrap", available=True, isolated=True)
 TRACED = Isolation("proot", available=True, isolated=False, why_not="denied", fix="sudo x")
+NOTHING = Isolation("none", available=False, isolated=False, why_not="denied", fix="sudo x")
 
 
 def facts(isolation=ISOLATED, provider=None, **compute):
@@ -33,7 +35,7 @@ def facts(isolation=ISOLATED, provider=None, **compute):
          {"isolated", "outbound", "services"}),
         (facts(gpus={"nvidia.com/gpu": 1}), {"isolated", "batch", "gpu"}),
         (facts(TRACED), {"outbound", "batch"}),
-        (facts(None, provider={"services": True}), set()),
+        (facts(NOTHING, provider={"services": True}), set()),
     ],
 )  # fmt: skip
 def test_capabilities_are_what_the_runtime_proved(site, capabilities):
@@ -43,6 +45,13 @@ def test_capabilities_are_what_the_runtime_proved(site, capabilities):
 def test_the_document_is_one_that_the_catalogue_takes():
     provider = Provider.from_json(facts(gpus={"nvidia.com/gpu": 2}).document())
     assert (provider.rse, provider.resources.gpu_count) == ("HPC-B", 2)
+    assert provider.containers == Containers()
+
+
+@pytest.mark.parametrize("isolation", [TRACED, NOTHING])
+def test_the_document_says_what_stands_in_the_way_and_what_helps(isolation):
+    said = Provider.from_json(facts(isolation).document()).containers
+    assert said == Containers(isolation.available, "denied", "sudo x")
 
 
 class Tried:
@@ -65,9 +74,10 @@ def test_the_worse_runtime_says_why_the_better_one_was_passed_over(monkeypatch):
 
 
 def test_pods_are_refused_with_the_reason_when_no_runtime_works(monkeypatch):
-    denied = Isolation("bubblewrap", False, False, "not installed")
+    denied = Isolation("bubblewrap", False, False, "not installed", "sudo apt-get x")
     monkeypatch.setattr(runtime, "BubblewrapRuntime", lambda **_: Tried(denied))
     ground, isolation = runtime.choose_ground(ComputeSettings(runtime="bubblewrap"))
-    assert isolation is None
+    assert (isolation.available, isolation.isolated) == (False, False)
+    assert (isolation.why_not, isolation.fix) == ("bubblewrap: not installed", "sudo apt-get x")
     with pytest.raises(SiteRejected, match="not installed"):
         ground.runtime.launch(None)

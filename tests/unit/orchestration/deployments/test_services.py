@@ -56,6 +56,25 @@ async def test_service_is_active_when_it_is_ready(ready_world, alice, templates)
     assert "services" in asked["requirements"]["capabilities"]
 
 
+@pytest.mark.parametrize(("wish", "same"), [("", True), ("        any_port: true\n", False)])
+async def test_two_versions_listen_at_different_ports_when_any_will_do(
+    ready_world, alice, templates, wish, same
+):
+    world = ready_world
+    node = templates["predict"] + wish
+    made = await world.deployments.create(alice, templates["request"](node))
+    await world.play(2)
+    world.data.versions["climate:model"] = "climate:model.v2"
+    world.traffic.all_unready = True
+    await world.hear(version(2))
+    await world.play(3)
+    pods = [pod.workload for pod in world.driver.site("cloud-a").pods.values()]
+    assert len(pods) == 2, made
+    assert [pod.env["PORT"] for pod in pods] == [str(pod.port) for pod in pods]
+    assert (pods[0].port == pods[1].port) is same
+    assert all((pod.port == 8080) is same for pod in pods)
+
+
 async def test_output_is_the_services_address_when_the_template_asks(ready_world, alice, templates):
     deployment = await serving(ready_world, alice, templates, rest=templates["outputs"])
     found, nodes, _ = await facts(ready_world, deployment)

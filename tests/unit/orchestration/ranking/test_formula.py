@@ -238,9 +238,21 @@ def test_edge_wins_without_a_transfer_when_it_has_a_free_cpu() -> None:
     "Where user namespaces are denied a site does not advertise `isolated`, `hpc-b` is no"
     " candidate, `why` says so, training goes to `cloud-a`"
 )
-def test_cloud_wins_when_the_batch_site_is_down_or_lacks_isolation() -> None:
+def test_cloud_wins_when_the_batch_site_runs_no_containers() -> None:
+    bare = replace(HPC_B, capabilities=(), no_containers="bubblewrap: user namespaces are denied")
+    answer = demo(CLOUD_A, bare, EDGE_C)
+    assert [each.site for each in answer.candidates] == ["cloud-a", "edge-c"]
+    (excluded,) = answer.excluded
+    assert (excluded.site, excluded.reason) == ("hpc-b", Reason.NO_COMPUTE)
+    assert excluded.detail == "it runs no containers: bubblewrap: user namespaces are denied"
+
+
+def test_cloud_wins_when_the_batch_site_is_down() -> None:
     down = demo(CLOUD_A, replace(HPC_B, up=False), EDGE_C)
     assert down.candidates[0].site == "cloud-a"
+
+
+def test_a_site_is_excluded_when_it_lacks_the_isolation_that_is_wanted() -> None:
     isolated = replace(REQUEST, capabilities=("isolated",))
     bare = replace(HPC_B, capabilities=("batch",))
     answer = demo(CLOUD_A, bare, EDGE_C, request=isolated)

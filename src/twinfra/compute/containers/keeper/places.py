@@ -59,7 +59,9 @@ def _remove(above: int, name: str) -> None:
         try:
             for entry in os.listdir(here):
                 with contextlib.suppress(OSError):
-                    if stat.S_ISDIR(os.lstat(entry, dir_fd=here).st_mode):
+                    inner = _enter(here, entry)  # one that we may not write could not be moved
+                    if inner >= 0:
+                        os.close(inner)
                         moved += 1
                         aside = f".removed-{os.getpid()}-{moved}"
                         os.rename(entry, aside, src_dir_fd=here, dst_dir_fd=above)

@@ -19,6 +19,7 @@ SERVICE = "tosca.nodes.twinfra.Service"
 ON_EVENT = "tosca.policies.twinfra.OnEvent"
 RUN, DELIVER = "run", "deliver"
 SERVICES = "services"
+FREE_PORTS = range(10_000, 20_000)  # below those that a home's own services choose from
 DELIVERED_BY = ("site", "path_prefix", "dataset", "subject_prefix")
 
 
@@ -40,11 +41,19 @@ class Intent:
     capabilities: tuple[str, ...] = ()
     max_retries: int = 0
     port: int | None = None
+    any_port: bool = False
     readiness_path: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads back."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    def port_of(self, attempt_id: str) -> int | None:
+        """Return where the service of an attempt listens; of two attempts hardly ever the same."""
+        if self.port is None or not self.any_port:
+            return self.port
+        digest = hashlib.sha256(attempt_id.encode()).digest()
+        return FREE_PORTS[int.from_bytes(digest[:8], "big") % len(FREE_PORTS)]
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Intent":
@@ -93,6 +102,7 @@ def intent_of(plan: Plan, name: str, attributes: Attributes) -> Intent:
         capabilities=tuple(dict.fromkeys(capabilities)),
         max_retries=int(values.get("max_retries") or 0),
         port=int(values["port"]) if service else None,
+        any_port=bool(values.get("any_port")) if service else False,
         readiness_path=values.get("readiness_path") if service else None,
     )
 

@@ -112,6 +112,9 @@ class Running:
             "TWINFRA_RUN": str(run.number),
             "TWINFRA_ATTEMPT": str(attempt.number),
         }
+        port = intent.port_of(attempt.id)
+        if port is not None:
+            env["PORT"] = str(port)
         if run.event is not None:
             env["TWINFRA_EVENT"] = event_text(run.event)
         return Workload(
@@ -133,7 +136,7 @@ class Running:
                 for did in intent.inputs
                 if run.pins.get(did, did) != did
             },
-            port=intent.port,
+            port=port,
             readiness_path=intent.readiness_path,
             restart=scene.node.role is Role.SERVICE,
         )
