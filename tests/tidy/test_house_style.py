@@ -13,7 +13,7 @@ source = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(source)
 
 SQL_MAY = re.compile(
-    r"(/store(/|\.py$)|/migrations/|core/(database|bus)\.py$|core/workflow/|/inventory/|/journal.py|testkit/)"
+    r"(/store(/|\.py$)|/migrations/|core/(database|sqlite|bus)\.py$|core/workflow/|/inventory/|/journal.py|testkit/)"
 )
 SAYS_NOTHING = {"utils", "helpers", "manager", "common", "misc", "util", "helper"}
 QUANTITY_WITHOUT_UNIT = re.compile(
