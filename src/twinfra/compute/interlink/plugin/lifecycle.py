@@ -46,7 +46,6 @@ STAGE, PLACE, WATCH, PUBLISH, KEEP, REMOVE = "stage", "place", "watch", "publish
 POD = "pod"
 PAUSE_MOST_S = 30.0
 LAST_LINES_S = 0.5
-"""Who follows the log of a pod that is deleted reads its last lines meanwhile."""
 CRASHES_MOST = 5
 
 
@@ -213,17 +212,24 @@ class Lifecycle:
         return Next()
 
     async def _keep(self, run: Run, pod: KeptPod) -> Outcome:
-        """Keep a pod that is over, with its logs, until it is deleted or too old."""
+        """Keep a pod that is over, with its logs, until it is deleted or too old.
+
+        Who follows the log of a deleted pod has a moment for its last lines.
+        """
         self.works.pop(pod.native_id, None)
         now = self._kit.clock.now()
         over_at = parse_rfc3339(run.data.setdefault("over_at", rfc3339(now)))
         left_s = (over_at - now).total_seconds() + self._kit.settings.keep_finished_s
-        if pod.deleting or left_s <= 0:
+        if pod.deleting and pod.native_id:
+            until = run.data.setdefault(
+                "read_until", rfc3339(now + timedelta(seconds=LAST_LINES_S))
+            )
+            left_s = (parse_rfc3339(until) - now).total_seconds()
+        elif pod.deleting:
             return Next()
-        return Wait(left_s)
+        return Next() if left_s <= 0 else Wait(left_s)
 
     async def _remove(self, _run: Run, pod: KeptPod) -> Outcome:
-        await asyncio.sleep(LAST_LINES_S)
         await asyncio.to_thread(clear, self._kit.jobs / pod.uid)
         with suppress(TwinfraError):  # the permission ends by itself, if later
             await self._kit.outputs.release(pod)
