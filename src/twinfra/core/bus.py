@@ -363,7 +363,7 @@ class Outbox:
                 log.warning("outbox_waiting_for_bus")
                 await asyncio.sleep(OUTBOX_RETRY_S)
                 continue
-            if not sent:
+            if sent < OUTBOX_BATCH:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(FETCH_WAIT_S):
                         await self._news.wait()

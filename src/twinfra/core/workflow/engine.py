@@ -135,7 +135,10 @@ class Engine:
 
     def _expect(self, moment: datetime | None) -> None:
         """Look for due work at that moment at the latest."""
-        if moment is not None and (self._rests_until is None or moment < self._rests_until):
+        if moment is None:
+            return
+        self._queue.expect(moment)
+        if self._rests_until is None or moment < self._rests_until:
             self._news.set()
 
     async def _take_due(self, group: asyncio.TaskGroup) -> datetime | None:

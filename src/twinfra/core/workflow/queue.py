@@ -105,6 +105,7 @@ class WorkQueue:
         )
         self._soonest = _soonest(table, kinds)
         self._changes: dict[tuple[str, ...], Any] = {}
+        self._next: datetime | None = None
 
     async def add(
         self, connection: Connection, kind: str, key: str, step: str, data: dict[str, Any]
@@ -164,8 +165,15 @@ class WorkQueue:
                 await connection.execute(self._leased, rows)
             if len(taken) == most:
                 return taken, None
-            waiting: list[datetime] = [*(await connection.execute(self._soonest)).scalars()]
-        return taken, min([latest, *waiting])
+            if self._next is None or self._next <= now:
+                waiting: list[datetime] = [*(await connection.execute(self._soonest)).scalars()]
+                self._next = min([latest, *waiting])
+        return taken, self._next
+
+    def expect(self, moment: datetime) -> None:
+        """Know of work that will be due then."""
+        if self._next is not None:
+            self._next = min(self._next, moment)
 
     async def keep(self, row: Held) -> None:
         """Make the lease last; not after it was given back: the row would wait for its end."""

@@ -62,7 +62,10 @@ async def test_is_over_only_after_its_outputs_are_published(life):
     report = await life.report()
     assert report.phase is PodPhase.SUCCEEDED
     assert report.message == "registered climate:model.v1"
-    assert life.outputs.meta == {"images": [life.images.resolve("any")], "inputs": ["climate:scenarios.v7"]}
+    assert life.outputs.meta == {
+        "images": [life.images.resolve("any")],
+        "inputs": ["climate:scenarios.v7"],
+    }
     assert len(life.outputs.versions) == 1
 
 

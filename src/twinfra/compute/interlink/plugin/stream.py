@@ -59,11 +59,14 @@ class PodStream:
                 waiting = asyncio.create_task(self._journal.wait_news())
                 await asyncio.sleep(0)  # the waiter is in line before the table is read
                 try:
-                    while page := await self._journal.store.events_after(after, PAGE):
+                    more = True
+                    while more:
+                        page = await self._journal.store.events_after(after, PAGE)
                         for event in page:
                             after = event.id
                             if visible(event):
                                 yield encode(event.body, event=EVENT, event_id=str(event.id))
+                        more = len(page) == PAGE
                     await asyncio.wait({waiting}, timeout=self._keepalive_s)
                     if not waiting.done():
                         yield COMMENT
