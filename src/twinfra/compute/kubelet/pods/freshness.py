@@ -1,7 +1,8 @@
 """Hears how pods are: by the site's events where it has them, else by asking for all at once.
 
 Whoever wants to know a pod's state soon says so (`soon`); what is asked for meanwhile goes in one
-call. Events never replace the truth: now and then all is asked for all the same.
+call. Events never replace the truth: now and then all is asked for all the same. One entry that is
+an error does not spoil the answer for the others.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from twinfra.compute.interlink.client import PodReport
 from twinfra.compute.kubelet.pods.record import PodRecord, Stage
 from twinfra.compute.kubelet.ports import Remote
 from twinfra.compute.kubelet.settings import KubeletSettings
-from twinfra.core.errors import TwinfraError
+from twinfra.core.errors import InvalidRequest, TwinfraError, UpstreamFault
 from twinfra.core.telemetry import get_logger
 from twinfra.core.time import Clock
 
@@ -19,6 +20,7 @@ log = get_logger(__name__)
 
 MOST_AT_ONCE = 5000
 AGAIN_S = (0.25, 10.0)
+SPOILERS_MOST = 8
 EVENTS = "events"
 
 
@@ -110,7 +112,7 @@ class Freshness:
             for start in range(0, len(asked), MOST_AT_ONCE):
                 some = asked[start : start + MOST_AT_ONCE]
                 try:
-                    await self._ask_for(some)
+                    await self._ask_apart(some)
                     pause_s = AGAIN_S[0]
                 except TwinfraError as error:
                     log.info("status_unanswered", code=error.code, why=error.detail)
@@ -118,6 +120,29 @@ class Freshness:
                     await self._clock.sleep(pause_s)
                     pause_s = min(AGAIN_S[1], pause_s * 2)
                     self._wake.set()
+
+    async def _ask_apart(self, pods: list[PodRecord]) -> None:
+        """Ask for all; where the answer is spoiled, for halves, down to the pods that spoil it.
+
+        Raises:
+            TwinfraError: some are not known of; where many are, the others are not asked for now.
+        """
+        parts: list[list[PodRecord]] = [pods]
+        spoiled: list[TwinfraError] = []
+        while parts:
+            some = parts.pop()
+            try:
+                await self._ask_for(some)
+            except (InvalidRequest, UpstreamFault) as error:
+                middle = len(some) // 2
+                if middle:
+                    parts += [some[middle:], some[:middle]]
+                    continue
+                spoiled.append(error)
+                if len(spoiled) == SPOILERS_MOST:
+                    break
+        if spoiled:
+            raise spoiled[-1]
 
     async def _ask_for(self, pods: list[PodRecord]) -> None:
         told = {report.uid: report for report in await self._remote.status([p.ref() for p in pods])}
