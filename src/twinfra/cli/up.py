@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from filelock import FileLock, Timeout
 
+from twinfra.cli.federation import children
 from twinfra.cli.options import HomeOption, open_home
-from twinfra.cli.processes import children
 from twinfra.core.errors import Conflict, Unavailable
 from twinfra.core.home import Home
 from twinfra.core.service import Context, Stop

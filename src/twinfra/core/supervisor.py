@@ -19,7 +19,7 @@ import psutil
 
 from twinfra.core.errors import Unavailable
 from twinfra.core.telemetry import get_logger
-from twinfra.core.workflow.model import pause_s
+from twinfra.core.time import pause_s
 
 log = get_logger(__name__)
 

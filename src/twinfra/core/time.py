@@ -63,3 +63,8 @@ def parse_rfc3339(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset")
     return moment.astimezone(UTC)
+
+
+def pause_s(attempt: int, *, least_s: float = 0.2, most_s: float = 30.0) -> float:
+    """Return the pause before attempt `attempt` + 1: doubling, bounded."""
+    return float(min(most_s, least_s * 2 ** min(attempt - 1, 16)))

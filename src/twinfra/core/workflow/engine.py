@@ -18,7 +18,7 @@ from sqlalchemy import Table
 from twinfra.core.database import Connection, Database
 from twinfra.core.errors import TwinfraError, shorten
 from twinfra.core.telemetry import get_logger, span
-from twinfra.core.time import Clock
+from twinfra.core.time import Clock, pause_s
 from twinfra.core.workflow.model import (
     Done,
     Fail,
@@ -30,7 +30,6 @@ from twinfra.core.workflow.model import (
     Wait,
     Workflow,
     WorkState,
-    pause_s,
 )
 from twinfra.core.workflow.queue import Held, WorkQueue
 

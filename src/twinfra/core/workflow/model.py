@@ -135,8 +135,3 @@ class Workflow:
         if len(index) != len(self.steps):
             raise ValueError(f"two steps of {self.kind} share a name")
         object.__setattr__(self, "index", index)
-
-
-def pause_s(attempt: int, *, least_s: float = 0.2, most_s: float = 30.0) -> float:
-    """Return the pause before attempt `attempt` + 1: doubling, bounded."""
-    return float(min(most_s, least_s * 2 ** min(attempt - 1, 16)))

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from twinfra.access.person_tokens import MemoryLogin, sign_in_here
-from twinfra.cli.processes import children
+from twinfra.cli.federation import children
 from twinfra.compute.containers.handle import KeeperHandle
 from twinfra.core.http.client import HttpClient
 from twinfra.data.datasets.client import DatasetsClient, Did, FileSpec, NewCollection
