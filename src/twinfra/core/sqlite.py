@@ -13,7 +13,14 @@ Source: SQLite, "Write-Ahead Logging", ``PRAGMA busy_timeout`` and ``sqlite3_clo
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakSet
 
@@ -29,6 +36,10 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+
+from twinfra.core.telemetry import get_logger
+
+log = get_logger(__name__)
 
 ROWS_AT_ONCE = 256
 BUSY_TIMEOUT_S = 30
@@ -140,7 +151,7 @@ class SqliteFile:
         try:
             yield connection
         finally:
-            if lent_at == self._closed:
+            if lent_at == self._closed and not connection.in_transaction():
                 idle.append(connection)
             else:
                 connection.close()
@@ -212,6 +223,8 @@ def _unit(connection: Connection, begun: Transaction) -> Iterator[None]:
 
 async def _locked(connection: Connection) -> Transaction:
     """Begin to write; wait while another process does, and let the loop go on meanwhile."""
+    with suppress(sqlite3.OperationalError):  # if it is not that, it comes again
+        return connection.begin()
     async for attempt in stamina.retry_context(
         on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_S, wait_initial=LOCK_WAIT_S, wait_max=0.1
     ):
@@ -234,5 +247,9 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _checkpoint(path: str) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    there = f"{Path(path).absolute().as_uri()}?mode=rw"
+    try:
+        with closing(sqlite3.connect(there, uri=True)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error as error:  # the next one does what this one could not
+        log.warning("sqlite_log_not_brought_home", path=path, why=str(error))
