@@ -7,8 +7,8 @@ and of their groups; only the owner (or a service) ends one. Here is who may do 
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import cast
@@ -53,13 +53,6 @@ EXTENSIONS = ("idempotent", "events", "portforward", "stats", "files")
 OF_EXEC = ("exec", "attach")
 
 
-@dataclass(frozen=True)
-class Policy:
-    """Whose pods are run here: names of groups, ``*`` for everybody's."""
-
-    groups: frozenset[str] = frozenset({"*"})
-
-
 class PluginService:
     """The use cases.
 
@@ -68,7 +61,7 @@ class PluginService:
         journal: keeps pods.
         engine: lives their lives.
         data: asks about inputs and outputs before a pod is taken.
-        policy: of the site.
+        groups: whose pods are run here; ``*`` is everybody.
         new_id: draws identifiers.
         isolation: what the container runtime can do, told in the ping.
     """
@@ -79,13 +72,13 @@ class PluginService:
         journal: Journal,
         engine: Engine,
         data: DataDoor,
-        policy: Policy,
+        groups: Collection[str],
         *,
         new_id: Callable[[], str],
         isolation: Isolation | None = None,
     ) -> None:
         self._kit, self._journal, self._engine = kit, journal, engine
-        self._data, self._policy, self._new_id = data, policy, new_id
+        self._data, self._groups, self._new_id = data, groups, new_id
         self._isolation = isolation
         self._live_at_most: float = math.inf
 
@@ -325,7 +318,7 @@ class PluginService:
     def _admitted(self, caller: Principal, request: PodRequest, owner: Owner) -> Owner:
         """Return the owner if the site runs pods of their group."""
         group = owner.group
-        if "*" not in self._policy.groups and group not in self._policy.groups:
+        if "*" not in self._groups and group not in self._groups:
             audit("pod.create", caller, "denied", request.ref.uid, group=group)
             raise InsufficientScope(f"this site runs no pods of {group or 'nobody in particular'}")
         return owner

@@ -20,7 +20,7 @@ from twinfra.compute.interlink.plugin.kit import SiteKit
 from twinfra.compute.interlink.plugin.lifecycle import Lifecycle
 from twinfra.compute.interlink.plugin.loops import PluginLoops
 from twinfra.compute.interlink.plugin.ports import Images
-from twinfra.compute.interlink.plugin.service import PluginService, Policy
+from twinfra.compute.interlink.plugin.service import PluginService
 from twinfra.compute.interlink.plugin.store import MIGRATIONS, OUTBOX, WORKFLOW, PodStore
 from twinfra.compute.interlink.plugin.stream import PodStream
 from twinfra.compute.interlink.plugin.workloads import Workloads
@@ -99,7 +99,7 @@ def build_plugin(ctx: Context, name: str, foundation: SiteFoundation) -> Service
         journal,
         engine,
         Admission(doors, datasets),
-        Policy(frozenset(provider.groups)),
+        frozenset(provider.groups),
         new_id=new_uuid,
         isolation=foundation.isolation,
     )
