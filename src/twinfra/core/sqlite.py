@@ -12,19 +12,19 @@ Source: SQLite, "Write-Ahead Logging", ``PRAGMA busy_timeout`` and ``sqlite3_clo
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
     closing,
     contextmanager,
-    suppress,
 )
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakSet
 
-import stamina
 from sqlalchemy import (
     URL,
     Connection,
@@ -36,7 +36,10 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from twinfra.core.errors import Unavailable
+from twinfra.core.tasks import end
 from twinfra.core.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -44,13 +47,15 @@ log = get_logger(__name__)
 ROWS_AT_ONCE = 256
 BUSY_TIMEOUT_S = 30
 LOCK_WAIT_S = 0.01
-READERS_MOST = 16
+LOCK_AGAIN_S = 0.05
+READERS_MOST = 64
 UNITS_A_CHECKPOINT = 256
 P = ParamSpec("P")
 T = TypeVar("T")
 Answer = CursorResult[*tuple[Any, ...]]
 """Of a statement, with rows of any shape."""
 _BEGINS = "twinfra_begins"
+_DISK = ThreadPoolExecutor(2, "sqlite-log")  # not the loop's own: image pulls may fill that
 
 
 class InlineConnection:
@@ -112,46 +117,62 @@ class SqliteFile:
         self._writers: list[Connection] = []
         self._readers: list[Connection] = []
         self._closed = self._units = 0
-        self._checkpoint: asyncio.Task[None] | None = None
+        self._bringing: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[InlineConnection]:
         """Open a unit of work, which holds the file's write lock."""
         await asyncio.sleep(0)  # nothing below waits by itself: others have their turn here
-        async with self._lock:
-            with self._lent(self._writers, self._writing) as writer:
-                begun = await _locked(writer)
-                with _unit(writer, begun):
-                    yield InlineConnection(writer)
+        async with self._lock, self._lent(self._writers, self._writing) as writer:
+            begun = await _patiently(writer.begin)
+            with _unit(writer, begun):
+                yield InlineConnection(writer)
         self._units += 1
-        if self._units % UNITS_A_CHECKPOINT == 0:
-            self._bring_home()
+        if self._units % UNITS_A_CHECKPOINT == 0 and self._bringing is None:
+            self._bringing = asyncio.create_task(self._bring_home())
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[InlineConnection]:
-        """Open a view of one moment, which refuses to write."""
+        """Open a view of one moment, which refuses to write.
+
+        Raises:
+            Unavailable: too many are read for too long.
+        """
         await asyncio.sleep(0)
-        async with self._room:
-            with self._lent(self._readers, self._reading) as reader, _unit(reader, reader.begin()):
+        async with self._place(), self._lent(self._readers, self._reading) as reader:
+            begun = await _patiently(reader.begin)
+            with _unit(reader, begun):
                 yield InlineConnection(reader)
 
     async def close(self) -> None:
         """Close all connections; one in use closes with its unit of work."""
         self._closed += 1
-        if self._checkpoint is not None:
-            await asyncio.gather(self._checkpoint, return_exceptions=True)
+        if self._bringing is not None:
+            await end([self._bringing])
         for idle in (self._readers, self._writers):
             while idle:
                 idle.pop().close()
 
-    @contextmanager
-    def _lent(self, idle: list[Connection], engine: Engine) -> Iterator[Connection]:
-        connection = idle.pop() if idle else engine.connect()
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_S):
+                await self._room.acquire()
+        except TimeoutError as error:
+            raise Unavailable("too many readers at once; try again later") from error
+        try:
+            yield
+        finally:
+            self._room.release()
+
+    @asynccontextmanager
+    async def _lent(self, idle: list[Connection], engine: Engine) -> AsyncIterator[Connection]:
+        connection = idle.pop() if idle else await _patiently(engine.connect)
         lent_at = self._closed
         try:
             yield connection
         finally:
-            if lent_at == self._closed and not connection.in_transaction():
+            if lent_at == self._closed and not _driver(connection).in_transaction:
                 idle.append(connection)
             else:
                 connection.close()
@@ -161,7 +182,7 @@ class SqliteFile:
             self._path, timeout=LOCK_WAIT_S, isolation_level=None, factory=_Connection
         )
         try:
-            _write_ahead(made)
+            made.execute("PRAGMA journal_mode=WAL")
             made.execute("PRAGMA synchronous=NORMAL")
             made.execute("PRAGMA foreign_keys=ON")
             made.execute("PRAGMA wal_autocheckpoint=0")
@@ -170,10 +191,21 @@ class SqliteFile:
             raise
         return made
 
-    def _bring_home(self) -> None:
-        """Have a thread copy the log of writes into the file: that waits for the disk."""
-        if self._checkpoint is None or self._checkpoint.done():
-            self._checkpoint = asyncio.create_task(asyncio.to_thread(_checkpoint, self._path))
+    async def _bring_home(self) -> None:
+        """Have a thread copy the log of writes into the file: that waits for the disk.
+
+        SQLite begins the log anew only once all of it is copied, so what was written meanwhile is
+        copied while our writers wait.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(_DISK, _checkpoint, self._path)
+            async with self._lock:
+                await loop.run_in_executor(_DISK, _checkpoint, self._path)
+        except sqlite3.Error as error:  # the next one does what this one could not
+            log.warning("sqlite_log_not_brought_home", path=self._path, why=str(error))
+        finally:
+            self._bringing = None
 
 
 class _Connection(sqlite3.Connection):
@@ -204,7 +236,11 @@ class _Connection(sqlite3.Connection):
 
 
 def _send_begin(connection: Connection) -> None:
-    _driver(connection).begin(connection.get_execution_options()[_BEGINS])
+    statement = connection.get_execution_options()[_BEGINS]
+    try:
+        _driver(connection).begin(statement)
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error
 
 
 def _driver(connection: Connection) -> _Connection:
@@ -221,35 +257,28 @@ def _unit(connection: Connection, begun: Transaction) -> Iterator[None]:
             _driver(connection).end_cursors()
 
 
-async def _locked(connection: Connection) -> Transaction:
-    """Begin to write; wait while another process does, and let the loop go on meanwhile."""
-    with suppress(sqlite3.OperationalError):  # if it is not that, it comes again
-        return connection.begin()
-    async for attempt in stamina.retry_context(
-        on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_S, wait_initial=LOCK_WAIT_S, wait_max=0.1
-    ):
-        with attempt:
-            return connection.begin()
-    raise AssertionError("a retry returns or raises")
+async def _patiently(do: Callable[[], T]) -> T:
+    """Do it again and again while another process holds the file; the loop goes on meanwhile.
 
-
-def _is_busy(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
-
-
-@stamina.retry(on=_is_busy, attempts=None, timeout=BUSY_TIMEOUT_S, wait_max=0.1)
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Log ahead of writing; SQLite does not wait where another changes a new file to that just now.
-
-    Source: SQLite, "Write-Ahead Logging" and ``PRAGMA journal_mode``.
+    Raises:
+        DBAPIError: it holds it for too long, or the trouble is another.
     """
-    connection.execute("PRAGMA journal_mode=WAL")
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return do()
+        except DBAPIError as error:
+            if not _is_busy(error) or time.monotonic() > until:
+                raise
+        await asyncio.sleep(LOCK_AGAIN_S)
+
+
+def _is_busy(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF == sqlite3.SQLITE_BUSY  # the rest of an extended code says why
 
 
 def _checkpoint(path: str) -> None:
     there = f"{Path(path).absolute().as_uri()}?mode=rw"
-    try:
-        with closing(sqlite3.connect(there, uri=True)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    except sqlite3.Error as error:  # the next one does what this one could not
-        log.warning("sqlite_log_not_brought_home", path=path, why=str(error))
+    with closing(sqlite3.connect(there, uri=True)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -1,6 +1,7 @@
 """SQLite in the loop's thread: what would hold the loop up happens elsewhere, or piece by piece."""
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE
@@ -8,9 +9,10 @@ from asyncio.subprocess import PIPE
 import pytest
 from sqlalchemy import text
 
+from twinfra.core import sqlite
 from twinfra.core.database import Database
-from twinfra.core.sqlite import ROWS_AT_ONCE, UNITS_A_CHECKPOINT
-from twinfra.testkit.waiting import wait_for
+from twinfra.core.errors import Unavailable
+from twinfra.core.sqlite import READERS_MOST, ROWS_AT_ONCE, UNITS_A_CHECKPOINT
 
 HOLD = """
 import sqlite3, sys
@@ -105,11 +107,39 @@ async def test_an_answer_that_was_not_read_to_its_end_holds_nothing_up(notes, tm
     assert (busy, in_log) == (0, copied)
 
 
-async def test_the_log_of_writes_is_brought_home_now_and_then(notes, tmp_path):
-    kept_bytes = (tmp_path / "notes.sqlite").stat().st_size
-    for number in range(UNITS_A_CHECKPOINT):
-        await write(notes, str(number) * 100)
-    await wait_for(lambda: (tmp_path / "notes.sqlite").stat().st_size > kept_bytes)
+async def test_the_log_of_writes_does_not_grow_for_ever(notes, tmp_path):
+    """Without its own checkpoints SQLite would keep all of it; with passive ones alone, too."""
+    log, most_bytes = tmp_path / "notes.sqlite-wal", 0
+    for number in range(16 * UNITS_A_CHECKPOINT):
+        await write(notes, f"{number} " * 200)
+        most_bytes = max(most_bytes, log.stat().st_size)
+    assert (tmp_path / "notes.sqlite").stat().st_size > 1_000_000
+    assert most_bytes < 6_000_000  # one page a unit, and one for the file's length: 17 MB and more
+
+
+async def test_a_reader_is_refused_when_too_many_read_for_too_long(notes, monkeypatch):
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    async with contextlib.AsyncExitStack() as open_views:
+        for _ in range(READERS_MOST):
+            await open_views.enter_async_context(notes.read())
+        with pytest.raises(Unavailable):
+            await words(notes)
+    assert await words(notes) == []
+
+
+async def test_a_file_that_another_has_for_itself_does_not_hold_the_loop_up(tmp_path):
+    path = tmp_path / "theirs.sqlite"
+    theirs = sqlite3.connect(path, isolation_level=None)
+    theirs.execute("PRAGMA locking_mode=EXCLUSIVE")
+    theirs.execute("CREATE TABLE notes (word TEXT)")
+    database = Database(f"sqlite:///{path}")
+    looking = asyncio.create_task(words(database))
+    await asyncio.sleep(0.1)
+    assert not looking.done()
+    theirs.close()
+    async with asyncio.timeout(20):
+        assert await looking == []
+    await database.close()
 
 
 async def test_a_connection_in_use_closes_with_its_unit_of_work(notes):

@@ -105,7 +105,7 @@ class WorkQueue:
         )
         self._soonest = _soonest(table, kinds)
         self._changes: dict[tuple[str, ...], Any] = {}
-        self._next: datetime | None = None
+        self._next = clock.now()
 
     async def add(
         self, connection: Connection, kind: str, key: str, step: str, data: dict[str, Any]
@@ -165,15 +165,15 @@ class WorkQueue:
                 await connection.execute(self._leased, rows)
             if len(taken) == most:
                 return taken, None
-            if self._next is None or self._next <= now:
+            if not now < self._next <= latest:  # passed, or the clock was set back
+                self._next = latest  # `expect` may lower it while the answer is on its way
                 waiting: list[datetime] = [*(await connection.execute(self._soonest)).scalars()]
-                self._next = min([latest, *waiting])
+                self._next = min([self._next, *waiting])
         return taken, self._next
 
     def expect(self, moment: datetime) -> None:
         """Know of work that will be due then."""
-        if self._next is not None:
-            self._next = min(self._next, moment)
+        self._next = min(self._next, moment)
 
     async def keep(self, row: Held) -> None:
         """Make the lease last; not after it was given back: the row would wait for its end."""
