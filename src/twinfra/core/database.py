@@ -109,7 +109,7 @@ class Database:
     """One service's database.
 
     Args:
-        url: an SQLAlchemy URL; ``sqlite:///path`` and ``postgresql://…`` get their async drivers.
+        url: an SQLAlchemy URL; ``sqlite:///path`` or ``postgresql://…``, without a driver.
         schema: the PostgreSQL schema that holds the service's tables; ignored by SQLite.
         pool_size: connections kept open.
     """

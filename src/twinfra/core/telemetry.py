@@ -142,11 +142,13 @@ def span(name: str, headers: Mapping[str, str] | None = None) -> Iterator[None]:
             yield
         return
     above = trace.get_current_span(parent).get_span_context()
+    known = above.is_valid
     place = trace.SpanContext(
-        above.trace_id if above.is_valid else randbits(128) or 1,
+        above.trace_id if known else randbits(128) or 1,
         randbits(64) or 1,
         is_remote=False,
-        trace_flags=above.trace_flags if above.is_valid else None,
+        trace_flags=above.trace_flags if known else trace.TraceFlags(trace.TraceFlags.SAMPLED),
+        trace_state=above.trace_state if known else None,
     )
     token = attach(trace.set_span_in_context(trace.NonRecordingSpan(place), parent))
     try:

@@ -111,11 +111,19 @@ def test_the_trace_id_is_written_when_a_span_is_open(log_lines):
 
 def test_the_trace_goes_on_when_a_request_is_sent(log_lines):
     sent = {}
-    with span("outer", PARENT), span("inner"):
+    with span("outer", {**PARENT, "tracestate": "vendor=1"}), span("inner"):
         inject_trace(sent)
-    version, trace_id, parent_id, _ = sent["traceparent"].split("-")
-    assert (version, trace_id) == ("00", TRACE)
+    version, trace_id, parent_id, flags = sent["traceparent"].split("-")
+    assert (version, trace_id, flags) == ("00", TRACE, "01")
     assert parent_id != "b7ad6b7169203331"
+    assert sent["tracestate"] == "vendor=1"
+
+
+def test_a_trace_that_begins_here_is_to_be_kept(log_lines):
+    sent = {}
+    with span("outer"):
+        inject_trace(sent)
+    assert sent["traceparent"].endswith("-01")
 
 
 @pytest.mark.parametrize(

@@ -26,29 +26,39 @@ class Site:
         return [SimpleNamespace(uid=ref) for ref in refs]
 
 
+class Asking:
+    """A node's pods, asked for at a site on virtual time."""
+
+    def __init__(self):
+        self.clock, self.heard, self.missed = VirtualClock(), [], []
+
+    def __call__(self, site, count):
+        pods = {str(n): pod(str(n)) for n in range(count)}
+        self.freshness = Freshness(
+            site, pods, lambda report: self.heard.append(report.uid), self.missed.append,
+            KubeletSettings(), self.clock,
+        )  # fmt: skip
+        self.freshness.all_soon()
+        self.task = asyncio.create_task(self.freshness._ask())
+        return self.heard, self.missed
+
+    async def pass_time(self, times):
+        for _ in range(times):
+            await self.clock.advance(10)
+
+
+def pod(uid):
+    return SimpleNamespace(
+        uid=uid, stage=Stage.LIVE, deleting=False, vanished=False, final=False, ref=lambda: uid
+    )
+
+
 @pytest.fixture
 async def ask():
-    tasks = []
-
-    def begin(site, count):
-        pods = {
-            str(n): SimpleNamespace(uid=str(n), stage=Stage.LIVE, ref=lambda n=n: str(n))
-            for n in range(count)
-        }
-        heard, missed = [], []
-        freshness = Freshness(
-            site, pods, lambda report: heard.append(report.uid), missed.append,
-            KubeletSettings(), VirtualClock(),
-        )  # fmt: skip
-        for uid in pods:
-            freshness.soon(uid)
-        tasks.append(asyncio.create_task(freshness._ask()))
-        return heard, missed
-
-    yield begin
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    asking = Asking()
+    yield asking
+    asking.task.cancel()
+    await asyncio.gather(asking.task, return_exceptions=True)
 
 
 async def test_all_are_asked_for_in_one_call(ask):
@@ -75,6 +85,28 @@ async def test_a_site_that_only_answers_nonsense_is_not_asked_for_each(ask):
     await asyncio.sleep(0)
     assert (heard, missed) == ([], [])
     assert len(site.calls) < 40
+
+
+async def test_all_others_are_heard_of_when_many_entries_are_errors(ask):
+    site = Site({str(n) for n in range(0, 300, 12)})
+    heard, _ = ask(site, 300)
+    await ask.pass_time(10)
+    assert len(set(heard)) == 275
+    site.spoilers = set()
+    for _ in range(5):
+        ask.freshness.all_soon()
+        await ask.pass_time(1)
+    assert len(set(heard)) == 300
+
+
+async def test_others_are_asked_for_together_once_it_is_known_who_spoils(ask):
+    site = Site({"17"})
+    heard, _ = ask(site, 300)
+    await wait_for(lambda: len(heard) == 299)
+    site.calls.clear()
+    ask.freshness.all_soon()
+    await wait_for(lambda: len(heard) == 2 * 299)
+    await wait_for(lambda: site.calls == [299, 1])
 
 
 async def test_a_site_that_is_away_is_asked_once(ask):

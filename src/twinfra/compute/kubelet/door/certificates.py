@@ -178,6 +178,7 @@ async def signed_certificate(
     made = await client.create(SIGNING_REQUESTS, body, kind=_Request)
     name = made.metadata.name
     log.info("serving_certificate_requested", node=node, request=name)
+    said = ""
     while not made.status.certificate:
         for told in made.status.conditions or []:
             if told.get("type") in {"Denied", "Failed"}:
@@ -188,7 +189,9 @@ async def signed_certificate(
         except TwinfraError as error:
             if not error.retryable:
                 raise
-            log.info("serving_certificate_waits", node=node, request=name, why=error.detail)
+            if said != error.code:
+                said = error.code
+                log.info("serving_certificate_waits", node=node, request=name, why=error.detail)
     return _write(folder, stem, base64.b64decode(made.status.certificate), key)
 
 

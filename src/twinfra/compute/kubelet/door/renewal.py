@@ -50,7 +50,7 @@ class Renewal:
             try:
                 shown = await self._make()
                 self._tls.load_cert_chain(shown.certfile, shown.keyfile)
-            except (TwinfraError, OSError) as error:
+            except (TwinfraError, OSError, ValueError) as error:
                 log.warning("serving_certificate_not_renewed", node=self._node, why=str(error))
                 await self._clock.sleep(pause_s)
                 pause_s = min(2 * pause_s, AGAIN_MOST_S)

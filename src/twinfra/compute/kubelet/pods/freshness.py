@@ -49,6 +49,7 @@ class Freshness:
         self._hear, self._miss = hear, miss
         self._settings, self._clock = settings, clock
         self._wanted: set[str] = set()
+        self._spoilers: dict[str, bool] = {}
         self._wake = asyncio.Event()
         self._listens = False
         self._can_listen = asyncio.Event()
@@ -109,6 +110,8 @@ class Freshness:
             self._wake.clear()
             asked = [pod for uid in self._wanted if (pod := self._pods.get(uid)) is not None]
             self._wanted.clear()
+            for uid in self._spoilers.keys() - self._pods.keys():
+                del self._spoilers[uid]
             for start in range(0, len(asked), MOST_AT_ONCE):
                 some = asked[start : start + MOST_AT_ONCE]
                 try:
@@ -124,25 +127,40 @@ class Freshness:
     async def _ask_apart(self, pods: list[PodRecord]) -> None:
         """Ask for all; where the answer is spoiled, for halves, down to the pods that spoil it.
 
+        Those are asked for by themselves from then on, some each time.
+
         Raises:
-            TwinfraError: some are not known of; where many are, the others are not asked for now.
+            TwinfraError: no answer, or many pods spoil it; those are known by then.
         """
-        parts: list[list[PodRecord]] = [pods]
-        spoiled: list[TwinfraError] = []
+        asked = {pod.uid: pod for pod in pods}
+        known = [uid for uid in self._spoilers if uid in asked]
+        parts = [[asked[uid]] for uid in known[:SPOILERS_MOST]]
+        parts.append([pod for pod in pods if pod.uid not in self._spoilers])
+        new = 0
         while parts:
             some = parts.pop()
             try:
-                await self._ask_for(some)
+                if some:
+                    await self._ask_for(some)
             except (InvalidRequest, UpstreamFault) as error:
                 middle = len(some) // 2
                 if middle:
                     parts += [some[middle:], some[:middle]]
                     continue
-                spoiled.append(error)
-                if len(spoiled) == SPOILERS_MOST:
-                    break
-        if spoiled:
-            raise spoiled[-1]
+                new += self._note_spoiler(some[0], error)
+                if new == SPOILERS_MOST:
+                    raise
+            else:
+                for pod in some:
+                    self._spoilers.pop(pod.uid, None)
+
+    def _note_spoiler(self, pod: PodRecord, error: TwinfraError) -> bool:
+        """Keep in mind, at the end, that a pod's entry is an error; return whether that is new."""
+        is_new = self._spoilers.pop(pod.uid, None) is None
+        self._spoilers[pod.uid] = True
+        if is_new:
+            log.warning("status_is_an_error", uid=pod.uid, code=error.code, why=error.detail)
+        return is_new
 
     async def _ask_for(self, pods: list[PodRecord]) -> None:
         told = {report.uid: report for report in await self._remote.status([p.ref() for p in pods])}

@@ -105,16 +105,17 @@ class Running:
         """Return what the site is to run: the intent, with the uid that was decided before."""
         intent = Intent.from_json(scene.run.intent or {})
         run, attempt = scene.run, scene.attempt
+        port = intent.port_of(attempt.id)
+        listens = {} if port is None else {"PORT": str(port)}
         env = {
-            **intent.env,
+            **listens,
+            **intent.env,  # the template's own PORT stands, unless it says that any will do
+            **(listens if intent.any_port else {}),
             "TWINFRA_DEPLOYMENT": scene.deployment.id,
             "TWINFRA_NODE": scene.node.name,
             "TWINFRA_RUN": str(run.number),
             "TWINFRA_ATTEMPT": str(attempt.number),
         }
-        port = intent.port_of(attempt.id)
-        if port is not None:
-            env["PORT"] = str(port)
         if run.event is not None:
             env["TWINFRA_EVENT"] = event_text(run.event)
         return Workload(
