@@ -84,6 +84,9 @@ class PluginSettings(SettingsGroup):
     max_pods: PositiveInt = 10_000
     """Pods that are not over; more are refused."""
 
+    intake: PositiveInt = 2
+    """Pods taken in at once; others wait for a moment, so that those that are here go on."""
+
     workloads: tuple[WorkloadSettings, ...] = ()
     """Which pods that came through a virtual kubelet belong to which group; the first that fits."""
 

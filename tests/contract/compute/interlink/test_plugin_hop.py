@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from twinfra.compute.containers.machine import Machine
 from twinfra.compute.interlink.client import PodCreateRequest
 from twinfra.compute.interlink.plugin.store import PodStore
+from twinfra.compute.interlink.settings import PluginSettings
 from twinfra.core.errors import InsufficientScope, NotFound
 from twinfra.testkit.issuer import ALL_SCOPES
 from twinfra.testkit.waiting import wait_for
@@ -355,3 +357,22 @@ async def test_too_many_readers_of_events_are_refused(house, plugin):
     finally:
         for stream in opened:
             await stream.__aexit__(None, None, None)
+
+
+async def test_few_pods_are_taken_in_at_once_so_that_the_others_go_on(plugin, pod, foundation):
+    images, at_once, most = foundation.images, 0, 0
+    resolve, images.ensure = images.resolve, type(images)(images.root).ensure
+
+    def slowly(reference):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.05)  # in a thread, as a slow disk would
+        at_once -= 1
+        return resolve(reference)
+
+    images.resolve = slowly
+    bodies = [retrieved(pod()) for _ in range(12)]
+    made = (plugin("/create", "-X", "POST", body=body) for body in bodies)
+    assert {status for status, _ in await asyncio.gather(*made)} == {200}
+    assert most == PluginSettings().intake

@@ -8,16 +8,14 @@ and of their groups; only the owner (or a service) ends one. Here is who may do 
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import cast
 
 from twinfra.access.audit import audit
 from twinfra.access.authorization import is_member
-from twinfra.access.errors import ScopeMissing
 from twinfra.access.model import Principal
-from twinfra.access.storage_scopes import permits
 from twinfra.compute.containers.handle import LogQuery
 from twinfra.compute.containers.keeper.model import PodStats
 from twinfra.compute.containers.model import Isolation
@@ -34,6 +32,7 @@ from twinfra.compute.interlink.plugin.kit import SiteKit
 from twinfra.compute.interlink.plugin.lifecycle import KIND
 from twinfra.compute.interlink.plugin.model import KeptPod, Mapped, Owner
 from twinfra.compute.interlink.plugin.ports import DataDoor
+from twinfra.compute.interlink.plugin.reach import require_paths, require_scopes
 from twinfra.compute.interlink.pods.places import renew as renew_files
 from twinfra.compute.interlink.pods.refused import refuse
 from twinfra.compute.interlink.pods.request import PodRequest
@@ -81,6 +80,7 @@ class PluginService:
         self._data, self._groups, self._new_id = data, groups, new_id
         self._isolation = isolation
         self._live_at_most: float = math.inf
+        self._intake = asyncio.Semaphore(kit.settings.intake)
 
     async def create(
         self, caller: Principal, data: RetrievedPodData, mapped: Mapped | None = None
@@ -101,12 +101,19 @@ class PluginService:
         """
         require(caller, "create")
         request = self._kit.read(data)
+        asks_others = request.inputs or request.outputs  # and those may be slow
+        async with nullcontext() if asks_others else self._intake:
+            return await self._take(caller, data, request, mapped)
+
+    async def _take(
+        self, caller: Principal, data: RetrievedPodData, request: PodRequest, mapped: Mapped | None
+    ) -> CreateAnswer:
         owner = self._owner(caller, request, mapped.owner if mapped else None)
         known = await self._journal.store.get(request.ref.uid)
         if known is not None:
             return _known(known, owner)
         if mapped is not None:
-            _require_scopes(caller, request, mapped)
+            require_scopes(caller, request, mapped)
         await self._check(caller, request)
         delegation = await self._data.admit(caller, request)
         pod = KeptPod(
@@ -160,9 +167,9 @@ class PluginService:
         if LOGS not in self._kit.site.capabilities:
             raise NotFound("this site has no logs")
         if not pod.native_id:
-            told = pod.report
-            state = "never started" if told.phase.final else "is waiting to start"
-            why = ": ".join(word for word in (told.reason or "Pending", told.message) if word)
+            state = "never started" if pod.report.phase.final else "is waiting to start"
+            words = pod.report.reason or "Pending", pod.report.message
+            why = ": ".join(filter(None, words))
             raise InvalidRequest(f"container {container} {state}: {why}")
         since = request.since_at
         if request.since_s:
@@ -333,7 +340,7 @@ class PluginService:
             except (NotFound, InvalidRequest) as error:
                 raise refuse(f"spec.{kind}.image", error.detail) from error
         if not caller.is_service:
-            _require_paths(caller, request)
+            require_paths(caller, request)
         most = self._kit.settings.max_pods
         # Pods only become fewer by themselves: they need counting only where there may be too many.
         if self._live_at_most >= most:
@@ -341,32 +348,6 @@ class PluginService:
             if self._live_at_most >= most:
                 raise RateLimited("this site has as many pods as it takes", retry_after_s=30)
         self._live_at_most += 1
-
-
-def _require_paths(caller: Principal, request: PodRequest) -> None:
-    """Refuse data that the caller's own token does not reach: a job gives no rights."""
-    for mount in request.inputs:
-        path = f"/datasets/{mount.scope}/{mount.name}"
-        if not permits(caller, "read", path):
-            audit("pod.create", caller, "denied", mount.did)
-            raise ScopeMissing(f"storage.read:{path}")
-    for mount in request.outputs:
-        path = f"/datasets/{mount.scope}/{mount.name}.v1"
-        if not permits(caller, "modify", path):
-            audit("pod.create", caller, "denied", mount.did)
-            raise ScopeMissing(f"storage.modify:{path}")
-
-
-def _require_scopes(caller: Principal, request: PodRequest, mapped: Mapped) -> None:
-    """Refuse data that the site's rules do not give to pods of this owner."""
-    for kind, mounts in (("inputs", request.inputs), ("outputs", request.outputs)):
-        for mount in mounts:
-            if not any(fnmatchcase(mount.scope, scope) for scope in mapped.scopes):
-                audit("pod.create", caller, "denied", mount.did)
-                raise InsufficientScope(
-                    f"twinfra.io/{kind}: this site gives {mapped.owner.sub} no data of scope "
-                    f"{mount.scope}"
-                )
 
 
 def _sees(caller: Principal, pod: KeptPod) -> bool:
