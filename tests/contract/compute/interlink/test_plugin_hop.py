@@ -367,7 +367,7 @@ async def test_few_pods_are_taken_in_at_once_so_that_the_others_go_on(plugin, po
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        time.sleep(0.05)  # in a thread, as a slow disk would
+        time.sleep(0.05)  # paced: in a thread, as a slow disk would
         at_once -= 1
         return resolve(reference)
 
