@@ -3,9 +3,8 @@
 A statement takes some ten to a hundred microseconds; handing it to a thread, and its answer back,
 takes longer, and holds the interpreter for longer too. So units of work are carried out where they
 are written, one after the other, and the loop has its turn between them. What could take long does
-not happen here: the write lock of another process is asked for again and again, the log of writes
-is brought home by a thread, and large answers are read piece by piece. `database` opens its files
-here.
+not happen here: the write lock of another process is asked for again and again, a thread makes the
+checkpoints, and large answers are read piece by piece. `database` opens its files here.
 
 Source: SQLite, "Write-Ahead Logging", ``PRAGMA busy_timeout`` and ``sqlite3_close_v2``.
 """
@@ -15,12 +14,8 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    closing,
-    contextmanager,
-)
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakSet
@@ -29,7 +24,6 @@ from sqlalchemy import (
     URL,
     Connection,
     CursorResult,
-    Engine,
     Executable,
     NullPool,
     Transaction,
@@ -54,7 +48,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Answer = CursorResult[*tuple[Any, ...]]
 """Of a statement, with rows of any shape."""
-_BEGINS = "twinfra_begins"
 _DISK = ThreadPoolExecutor(2, "sqlite-log")  # not the loop's own: image pulls may fill that
 
 
@@ -76,12 +69,9 @@ class InlineConnection:
         """Carry out a statement in SQLite's own words."""
         return self._connection.exec_driver_sql(statement, parameters)
 
-    def stream(self, statement: Executable) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Read a large answer; the loop has its turn between its pieces."""
-        return self._stream(statement)
-
     @asynccontextmanager
-    async def _stream(self, statement: Executable) -> AsyncIterator[AsyncIterator[Any]]:
+    async def stream(self, statement: Executable) -> AsyncIterator[AsyncIterator[Any]]:
+        """Read a large answer; the loop has its turn between its pieces."""
         by_piece = {"yield_per": ROWS_AT_ONCE}
         with self._connection.execute(statement, execution_options=by_piece) as result:
             yield _rows(result)
@@ -109,27 +99,25 @@ class SqliteFile:
 
     def __init__(self, url: URL) -> None:
         self._path = url.database or ""
-        engine = create_engine(url, poolclass=NullPool, creator=self._open)
-        event.listen(engine, "begin", _send_begin)
-        self._writing = engine.execution_options(**{_BEGINS: "BEGIN IMMEDIATE"})
-        self._reading = engine.execution_options(**{_BEGINS: "BEGIN"})
+        self._writers, self._readers = (
+            _Connections(url, reads_only=False),
+            _Connections(url, reads_only=True),
+        )
         self._lock, self._room = asyncio.Lock(), asyncio.Semaphore(READERS_MOST)
-        self._writers: list[Connection] = []
-        self._readers: list[Connection] = []
-        self._closed = self._units = 0
-        self._bringing: asyncio.Task[None] | None = None
+        self._units = 0
+        self._checkpointing: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[InlineConnection]:
         """Open a unit of work, which holds the file's write lock."""
         await asyncio.sleep(0)  # nothing below waits by itself: others have their turn here
-        async with self._lock, self._lent(self._writers, self._writing) as writer:
+        async with self._lock, self._writers.lend() as writer:
             begun = await _patiently(writer.begin)
             with _unit(writer, begun):
                 yield InlineConnection(writer)
         self._units += 1
-        if self._units % UNITS_A_CHECKPOINT == 0 and self._bringing is None:
-            self._bringing = asyncio.create_task(self._bring_home())
+        if self._units % UNITS_A_CHECKPOINT == 0 and self._checkpointing is None:
+            self._checkpointing = asyncio.create_task(self._checkpoint())
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[InlineConnection]:
@@ -139,19 +127,17 @@ class SqliteFile:
             Unavailable: too many are read for too long.
         """
         await asyncio.sleep(0)
-        async with self._place(), self._lent(self._readers, self._reading) as reader:
+        async with self._place(), self._readers.lend() as reader:
             begun = await _patiently(reader.begin)
             with _unit(reader, begun):
                 yield InlineConnection(reader)
 
     async def close(self) -> None:
         """Close all connections; one in use closes with its unit of work."""
-        self._closed += 1
-        if self._bringing is not None:
-            await end([self._bringing])
-        for idle in (self._readers, self._writers):
-            while idle:
-                idle.pop().close()
+        if self._checkpointing is not None:
+            await end([self._checkpointing])
+        self._readers.close()
+        self._writers.close()
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -165,34 +151,8 @@ class SqliteFile:
         finally:
             self._room.release()
 
-    @asynccontextmanager
-    async def _lent(self, idle: list[Connection], engine: Engine) -> AsyncIterator[Connection]:
-        connection = idle.pop() if idle else await _patiently(engine.connect)
-        lent_at = self._closed
-        try:
-            yield connection
-        finally:
-            if lent_at == self._closed and not _driver(connection).in_transaction:
-                idle.append(connection)
-            else:
-                connection.close()
-
-    def _open(self) -> "_Connection":
-        made = sqlite3.connect(
-            self._path, timeout=LOCK_WAIT_S, isolation_level=None, factory=_Connection
-        )
-        try:
-            made.execute("PRAGMA journal_mode=WAL")
-            made.execute("PRAGMA synchronous=NORMAL")
-            made.execute("PRAGMA foreign_keys=ON")
-            made.execute("PRAGMA wal_autocheckpoint=0")
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    async def _bring_home(self) -> None:
-        """Have a thread copy the log of writes into the file: that waits for the disk.
+    async def _checkpoint(self) -> None:
+        """Have a thread copy the write-ahead log into the file: that waits for the disk.
 
         SQLite begins the log anew only once all of it is copied, so what was written meanwhile is
         copied while our writers wait.
@@ -203,18 +163,49 @@ class SqliteFile:
             async with self._lock:
                 await loop.run_in_executor(_DISK, _checkpoint, self._path)
         except sqlite3.Error as error:  # the next one does what this one could not
-            log.warning("sqlite_log_not_brought_home", path=self._path, why=str(error))
+            log.warning("sqlite_not_checkpointed", path=self._path, why=str(error))
         finally:
-            self._bringing = None
+            self._checkpointing = None
+
+
+class _Connections:
+    """The connections to a file that nobody uses just now: all write, or none does."""
+
+    def __init__(self, url: URL, *, reads_only: bool) -> None:
+        opened = partial(_open, url.database or "", reads_only=reads_only)
+        self._engine = create_engine(url, poolclass=NullPool, creator=opened)
+        event.listen(self._engine, "begin", _send_begin)
+        self._idle: list[Connection] = []
+        self._closed = 0
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[Connection]:
+        """Lend one, made where there is none; in a transaction it is not taken back."""
+        connection = self._idle.pop() if self._idle else await _patiently(self._engine.connect)
+        lent_at = self._closed
+        try:
+            yield connection
+        finally:
+            if lent_at == self._closed and not _driver(connection).in_transaction:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        """Close all; one that is lent is closed when it comes back."""
+        self._closed += 1
+        while self._idle:
+            self._idle.pop().close()
 
 
 class _Connection(sqlite3.Connection):
     """Knows its cursors: one that is left open keeps its view of the file."""
 
+    begins = "BEGIN IMMEDIATE"
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
-        self._reads_only = False
 
     def cursor(self) -> sqlite3.Cursor:  # type: ignore[override] # SQLAlchemy asks for no other
         """Return a cursor."""
@@ -222,25 +213,34 @@ class _Connection(sqlite3.Connection):
         self._cursors.add(made)
         return made
 
-    def begin(self, statement: str) -> None:
-        """Begin a transaction; what begins as a reader never writes."""
-        if statement == "BEGIN" and not self._reads_only:
-            self.execute("PRAGMA query_only=ON")
-            self._reads_only = True
-        self.execute(statement)
-
     def end_cursors(self) -> None:
         """Close what was not read to its end."""
         for cursor in list(self._cursors):
             cursor.close()
 
 
-def _send_begin(connection: Connection) -> None:
-    statement = connection.get_execution_options()[_BEGINS]
+def _open(path: str, *, reads_only: bool) -> _Connection:
+    made = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, factory=_Connection)
     try:
-        _driver(connection).begin(statement)
+        made.execute("PRAGMA journal_mode=WAL")
+        made.execute("PRAGMA synchronous=NORMAL")
+        made.execute("PRAGMA foreign_keys=ON")
+        made.execute("PRAGMA wal_autocheckpoint=0")
+        if reads_only:
+            made.execute("PRAGMA query_only=ON")
+            made.begins = "BEGIN"
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _send_begin(connection: Connection) -> None:
+    driver = _driver(connection)
+    try:
+        driver.execute(driver.begins)
     except sqlite3.Error as error:
-        raise OperationalError(statement, None, error) from error
+        raise OperationalError(driver.begins, None, error) from error
 
 
 def _driver(connection: Connection) -> _Connection:
