@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from twinfra.core import sqlite
 from twinfra.core.database import Database
@@ -153,3 +154,17 @@ async def test_a_connection_in_use_closes_with_its_unit_of_work(notes):
         await notes.close()
         await connection.execute(text("INSERT INTO notes VALUES ('kept')"))
     assert await words(notes) == ["kept"]
+
+
+async def test_nothing_is_lost_and_work_goes_on_when_the_disk_was_full(notes):
+    await write(notes, "before")
+    async with notes.begin() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 1}")
+    with pytest.raises(OperationalError, match="full"):
+        await write(notes, *("much " * 1000 for _ in range(10)))
+    assert await words(notes) == ["before"]
+    async with notes.begin() as connection:
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 1000}")
+    await write(notes, "after")
+    assert await words(notes) == ["before", "after"]

@@ -1,12 +1,15 @@
 """Logs: one formatter, trace ids, and no secret whatever way it comes."""
 
+import contextlib
 import io
 import json
 import logging
 import sys
 
 import pytest
+from opentelemetry import trace
 
+from twinfra.core import telemetry
 from twinfra.core.telemetry import (
     configure_logging,
     current_trace_id,
@@ -117,6 +120,22 @@ def test_the_trace_goes_on_when_a_request_is_sent(log_lines):
     assert (version, trace_id, flags) == ("00", TRACE, "01")
     assert parent_id != "b7ad6b7169203331"
     assert sent["tracestate"] == "vendor=1"
+
+
+def test_spans_go_to_the_processs_own_tracing_where_it_has_any(monkeypatch):
+    opened = []
+
+    class Tracer:
+        @contextlib.contextmanager
+        def start_as_current_span(self, name, context):
+            opened.append((name, trace.get_current_span(context).get_span_context().trace_id))
+            yield
+
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.NoOpTracerProvider)
+    monkeypatch.setattr(telemetry, "tracer", Tracer())
+    with span("outer", PARENT):
+        pass
+    assert opened == [("outer", int(TRACE, 16))]
 
 
 def test_a_trace_that_begins_here_is_to_be_kept(log_lines):
