@@ -50,7 +50,7 @@ class SiteKit:
     clock: Clock
     rules: Rules = field(default_factory=Rules)
     _read: "OrderedDict[str, tuple[Json, PodRequest]]" = field(
-        default_factory=OrderedDict, repr=False
+        default_factory=OrderedDict, init=False, repr=False
     )
 
     def request(self, pod: KeptPod) -> PodRequest:

@@ -218,15 +218,13 @@ class Lifecycle:
         """
         self.works.pop(pod.native_id, None)
         now = self._kit.clock.now()
-        over_at = parse_rfc3339(run.data.setdefault("over_at", rfc3339(now)))
-        left_s = (over_at - now).total_seconds() + self._kit.settings.keep_finished_s
-        if pod.deleting and pod.native_id:
-            until = run.data.setdefault(
-                "read_until", rfc3339(now + timedelta(seconds=LAST_LINES_S))
-            )
-            left_s = (parse_rfc3339(until) - now).total_seconds()
-        elif pod.deleting:
-            return Next()
+        data = run.data
+        over_at = parse_rfc3339(data.setdefault("over_at", rfc3339(now)))
+        until = over_at + timedelta(seconds=self._kit.settings.keep_finished_s)
+        if pod.deleting:
+            for_readers = timedelta(seconds=LAST_LINES_S if pod.native_id else 0)
+            until = parse_rfc3339(data.setdefault("read_until", rfc3339(now + for_readers)))
+        left_s = (until - now).total_seconds()
         return Next() if left_s <= 0 else Wait(left_s)
 
     async def _remove(self, _run: Run, pod: KeptPod) -> Outcome:

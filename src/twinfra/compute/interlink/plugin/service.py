@@ -27,12 +27,12 @@ from twinfra.compute.interlink.model.ping import Ping
 from twinfra.compute.interlink.model.pod import PodRef
 from twinfra.compute.interlink.model.status import PodReport
 from twinfra.compute.interlink.plugin import reports
+from twinfra.compute.interlink.plugin.data_rights import require_paths, require_scopes
 from twinfra.compute.interlink.plugin.journal import Journal
 from twinfra.compute.interlink.plugin.kit import SiteKit
 from twinfra.compute.interlink.plugin.lifecycle import KIND
 from twinfra.compute.interlink.plugin.model import KeptPod, Mapped, Owner
 from twinfra.compute.interlink.plugin.ports import DataDoor
-from twinfra.compute.interlink.plugin.reach import require_paths, require_scopes
 from twinfra.compute.interlink.pods.places import renew as renew_files
 from twinfra.compute.interlink.pods.refused import refuse
 from twinfra.compute.interlink.pods.request import PodRequest
